@@ -1,0 +1,29 @@
+"""From a stack of spatial transcriptomics sections to a continuous 3D transcriptome."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isost import datasets, metrics, pl, pp, tl
+    from isost.reconstruction import Reconstruction
+
+__version__ = "0.1.0"
+
+__all__ = ["Reconstruction", "__version__", "datasets", "metrics", "pl", "pp", "tl"]
+
+_NAMESPACES = ("datasets", "metrics", "pl", "pp", "tl")
+
+
+def __getattr__(name: str) -> Any:
+    # torch, scanpy and spatialdata take seconds to load: they wait until a name that needs them is asked for (PEP 562).
+    if name in _NAMESPACES:
+        return import_module(f"isost.{name}")
+    if name == "Reconstruction":
+        return import_module("isost.reconstruction").Reconstruction
+    raise AttributeError(f"module 'isost' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
