@@ -1,0 +1,30 @@
+"""Toy stacks, phantoms with a known truth, and public data."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isost.datasets._letters import letters
+    from isost.datasets._phantom import phantom, phantom_truth
+    from isost.datasets._truth import PhantomTruth
+
+_HOME = {
+    "PhantomTruth": "_truth",
+    "letters": "_letters",
+    "phantom": "_phantom",
+    "phantom_truth": "_phantom",
+}
+
+__all__ = ["PhantomTruth", "letters", "phantom", "phantom_truth"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"isost.datasets.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'isost.datasets' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
