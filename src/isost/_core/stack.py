@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
+from isost._core.checks import Problem, name_problems, raise_problems, show, show_rows, to_numbers
+from isost._core.decoder import Decoder, read_decoder
+from isost._core.expression import expression_of, expression_problems, summarise
+from isost._core.sections import SECTION_KEY, Sections, read_coords, read_sections
+
+__all__ = ["Decoder", "Scaling", "Stack", "check_stack", "read_stack"]
+
+# Lengths of a millimetre; a stack without a word about its unit is taken to be in µm.
 MILLIMETRE = {"nm": 1e6, "um": 1e3, "mm": 1.0, "cm": 0.1}
-
-
-@dataclass(frozen=True, eq=False)
-class Decoder:
-    """Linear map from features (principal components) to log-normalised genes: x = mean + loadings @ features.
-
-    Attributes
-    ----------
-    genes
-        Names of the G genes.
-    loadings
-        (G, P) float32.
-    mean
-        (G,) float32.
-    """
-
-    genes: tuple[str, ...]
-    loadings: np.ndarray
-    mean: np.ndarray
-
-    def index(self, genes: str | Sequence[str]) -> np.ndarray:
-        """Positions of `genes` among the decoder's genes, (len(genes),) int64.
-
-        Raises
-        ------
-        KeyError
-            If a gene is unknown; the message names the closest known ones.
-        """
-        asked = [genes] if isinstance(genes, str) else list(genes)
-        index = pd.Index(self.genes).get_indexer(pd.Index(asked, dtype=object))
-        unknown = [gene for gene, at in zip(asked, index, strict=True) if at < 0]
-        if unknown:
-            close = {gene: difflib.get_close_matches(str(gene), self.genes, n=3, cutoff=0.5) for gene in unknown[:5]}
-            hints = "; ".join(f"{gene!r} (close: {', '.join(found) or 'none'})" for gene, found in close.items())
-            raise KeyError(
-                f"genes: expected names among the {len(self.genes)} genes of the stack, found {len(unknown)} unknown: "
-                f"{hints}. Next: look names up in adata.var_names."
-            )
-        return index.astype(np.int64)
-
-    def decode(self, features: np.ndarray, genes: str | Sequence[str] | None = None) -> np.ndarray:
-        """Features (n, P) to log-normalised expression, (n, G) or (n, len(genes)) float32."""
-        rows = slice(None) if genes is None else self.index(genes)
-        return np.asarray(features, dtype=np.float32) @ self.loadings[rows].T + self.mean[rows]
+UNIT_NAMES = {"µm": "um", "μm": "um", "micron": "um", "micrometer": "um", "micrometre": "um", "millimeter": "mm"}
+UNIT_NAMES |= {"millimetre": "mm", "nanometer": "nm", "nanometre": "nm", "px": "pixel"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +34,15 @@ class Scaling:
         Physical length of one internal unit in the plane.
     z
         Physical length of one internal unit along depth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scaling = Scaling(np.array([100.0, 0.0, 50.0]), xy=2000.0, z=1000.0)
+    >>> scaling.to_internal([[1100.0, 500.0, 250.0]])
+    array([[0.5 , 0.25, 0.2 ]])
+    >>> scaling.to_physical([[0.5, 0.25, 0.2]])
+    array([[1100.,  500.,  250.]])
     """
 
     origin: np.ndarray
@@ -87,6 +61,8 @@ class Scaling:
 @dataclass(frozen=True, eq=False)
 class Stack:
     """Cells sorted by section, sections sorted by numeric depth; positions in the input's unit.
+
+    Within a section cells are sorted by name, so that a permutation of the input's rows gives the same stack.
 
     Attributes
     ----------
@@ -145,14 +121,14 @@ class Stack:
         """x, y to [0, 1] by the larger extent; z from the first depth, in mm as in the paper (Supplementary Note 1)."""
         low, high = self.coords[:, :2].min(axis=0), self.coords[:, :2].max(axis=0)
         origin = np.array([*low, self.depths[0]])
-        return Scaling(origin, xy=float((high - low).max()), z=MILLIMETRE.get(self.unit, 1e3))
+        return Scaling(origin, xy=float((high - low).max()) or 1.0, z=MILLIMETRE.get(self.unit, 1e3))
 
     def slice_of(self, section: int) -> slice:
         """Rows of section `section`."""
         return slice(int(self.starts[section]), int(self.starts[section + 1]))
 
     def select(self, sections: Sequence[int]) -> Stack:
-        """The stack of these sections only, still sorted by depth."""
+        """The stack of these sections only, still sorted by depth; `rows` keeps pointing into the AnnData."""
         keep = sorted({range(self.n_sections)[section] for section in sections})
         rows = np.concatenate([np.arange(self.starts[k], self.starts[k + 1]) for k in keep])
         return replace(
@@ -170,39 +146,142 @@ class Stack:
 def read_stack(
     adata: AnnData,
     *,
-    section_key: str = "section",
+    section_key: str | None = SECTION_KEY,
     spatial_key: str = "spatial",
     depth_key: str | None = None,
     use_rep: str = "X_pca",
 ) -> Stack:
-    """Read a stack of sections from an AnnData, which is left as it is."""
-    coords = np.array(adata.obsm[spatial_key], dtype=np.float64)
-    if depth_key is not None:
-        coords = np.column_stack([coords[:, :2], adata.obs[depth_key].to_numpy(dtype=np.float64)])
-    labels = adata.obs[section_key].astype(str) if section_key in adata.obs else pd.Series(coords[:, 2]).map("z{:g}".format)
-    codes, names = pd.factorize(labels)
-    depths = np.array([np.median(coords[codes == k, 2]) for k in range(len(names))])
-    order = np.argsort(depths)
-    section = np.argsort(order)[codes]
+    """Read a stack of sections from an AnnData, which is left as it is; a view and a backed AnnData will do.
+
+    Parameters
+    ----------
+    adata
+        Cells of all sections.
+    section_key
+        Column of `obs` that names each cell's section, in any order; sections are sorted by depth, and categories without
+        cells are dropped. Without the default column `"section"`, or with None, each distinct depth is a section.
+    spatial_key
+        Key in `obsm` of the positions (n_cells, 3) x, y, z, or (n_cells, 2) with `depth_key`, all in one unit, which is
+        the first word of `uns["spatial_unit"]`, else µm.
+    depth_key
+        Column of `obs` with each cell's depth, in place of the third coordinate.
+    use_rep
+        Key in `obsm` of the representation (n_cells, n_features). Its decoder to genes is read from `varm`.
+
+    Raises
+    ------
+    TypeError
+        If `adata` is no AnnData.
+    ValueError
+        If the stack cannot be read. Every problem is listed: what was expected, what was found, what to run next.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> draw = np.random.default_rng(0)
+    >>> adata = AnnData(obsm={"spatial": draw.random((40, 3)), "X_pca": draw.random((40, 2))})
+    >>> adata.obs["section"] = np.repeat(["s10", "s2"], 20)
+    >>> adata.obsm["spatial"][:, 2] = np.repeat([100.0, 20.0], 20)
+    >>> stack = read_stack(adata)
+    >>> stack.names, stack.depths.tolist(), stack.starts.tolist()
+    (('s2', 's10'), [20.0, 100.0], [0, 20, 40])
+    """
+    problems, coords, sections = _read_geometry(adata, section_key, spatial_key, depth_key)
+    features = _read_features(adata, use_rep, problems)
+    if features is None and use_rep not in adata.obsm and adata.X is not None:
+        problems += expression_problems(summarise(expression_of(adata)))
+    raise_problems(problems, "The stack cannot be read")
+    assert coords is not None and sections is not None and features is not None  # else there was a problem
     obs_names = np.asarray(adata.obs_names, dtype=str)
-    rows = np.lexsort((obs_names, section))
+    rows = np.lexsort((obs_names, sections.index))
+    sizes = np.bincount(sections.index, minlength=len(sections.depths))
     return Stack(
         coords=coords[rows],
-        features=np.asarray(adata.obsm[use_rep], dtype=np.float32)[rows],
-        starts=np.concatenate([[0], np.cumsum(np.bincount(section, minlength=len(names)))]).astype(np.int64),
-        depths=depths[order],
-        names=tuple(str(names[k]) for k in order),
+        features=features[rows],
+        starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        depths=sections.depths,
+        names=sections.names,
         rows=rows,
         obs_names=obs_names[rows],
         use_rep=use_rep,
-        decoder=_read_decoder(adata, use_rep),
-        unit="um",
+        decoder=read_decoder(adata, use_rep),
+        unit=_read_unit(adata),
     )
 
 
-def _read_decoder(adata: AnnData, use_rep: str) -> Decoder | None:
-    if use_rep != "X_pca" or "PCs" not in adata.varm:
+def check_stack(
+    adata: AnnData,
+    *,
+    section_key: str | None = SECTION_KEY,
+    spatial_key: str = "spatial",
+    depth_key: str | None = None,
+    layer: str | None = None,
+) -> None:
+    """Check positions, sections and expression of a stack that is about to be embedded.
+
+    What `read_stack` asks of the positions and `isost.pp.embed` of the expression is looked at in one go, so that a user
+    hears of every problem before any work is done.
+
+    Raises
+    ------
+    TypeError
+        If `adata` is no AnnData.
+    ValueError
+        If there is any problem; all of them are listed.
+    """
+    problems, _, _ = _read_geometry(adata, section_key, spatial_key, depth_key)
+    problems += expression_problems(summarise(expression_of(adata, layer)))
+    raise_problems(problems, "The stack cannot be read")
+
+
+def _read_geometry(
+    adata: AnnData, section_key: str | None, spatial_key: str, depth_key: str | None
+) -> tuple[list[Problem], np.ndarray | None, Sections | None]:
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"adata: expected an AnnData, found {type(adata).__name__}. "
+            "Next: isost.pp.stack_sections(sections, z=depths) makes one AnnData of several."
+        )
+    if not adata.n_obs:
+        raise ValueError("adata: expected cells, found an AnnData without any. Next: look at how it was subset.")
+    problems = name_problems(adata)
+    coords = read_coords(adata, spatial_key, depth_key, problems)
+    return problems, coords, read_sections(adata, section_key, coords, problems)
+
+
+def _read_features(adata: AnnData, use_rep: str, problems: list[Problem]) -> np.ndarray | None:
+    where = f"adata.obsm[{use_rep!r}]"
+    if use_rep not in adata.obsm:
+        remedy = (
+            "isost.pp.embed(adata)"
+            if use_rep == "X_pca"
+            else "name one of these by use_rep=..., or isost.pp.embed(adata)"
+        )
+        problems.append(
+            Problem(where, "a representation (n_cells, n_features)", f"obsm keys {show(adata.obsm)}", remedy)
+        )
         return None
-    mean = adata.var["pca_mean"] if "pca_mean" in adata.var else adata.X.mean(axis=0)
-    loadings = np.asarray(adata.varm["PCs"], dtype=np.float32)
-    return Decoder(tuple(map(str, adata.var_names)), loadings, np.asarray(mean, dtype=np.float32).ravel())
+    raw = adata.obsm[use_rep]
+    values = to_numbers(raw.toarray() if sparse.issparse(raw) else raw)
+    if isinstance(values, list) or values.ndim != 2 or not values.shape[1]:
+        found = f"values that are none: {show(values)}" if isinstance(values, list) else f"shape {values.shape}"
+        problems.append(Problem(where, "numbers (n_cells, n_features)", found, "isost.pp.embed(adata)"))
+        return None
+    with np.errstate(over="ignore"):
+        features = values.astype(np.float32)
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        remedy = (
+            f"adata = adata[numpy.isfinite({where}).all(axis=1)].copy(), or repair adata.X and isost.pp.embed(adata)"
+        )
+        problems.append(
+            Problem(where, "finite float32 values", f"NaN, infinity or overflow in {show_rows(bad)}", remedy)
+        )
+    return features
+
+
+def _read_unit(adata: AnnData) -> str:
+    unit = adata.uns.get("spatial_unit", "um")
+    word = unit.split()[0] if isinstance(unit, str) and unit.strip() else "um"
+    return UNIT_NAMES.get(word.lower().removesuffix("s"), word)

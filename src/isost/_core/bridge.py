@@ -1,0 +1,172 @@
+"""``objective="bridge"``: regress the drifts on bridges between coupled cells; nothing is simulated in the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from isost._core.graph import median_spacing
+from isost._core.model import SDEModel
+from isost._core.stack import Stack
+from isost._core.transport import Coupling, couple
+
+DEFAULTS = {
+    "epochs": 60, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.0, "sigma_g": 0.0, "alpha": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Bridges of the cells of one section across one gap, in internal units.
+
+    A cell's mean path is the cubic Hermite curve from where it is measured to where it is coupled, with tangents
+    from the sections before and after (non-uniform finite differences), so that paths are smooth across sections.
+    """
+
+    start: Tensor  # (n, 2)
+    end: Tensor  # (n, 2)
+    leave: Tensor  # (n, 2) tangent at the start, per gap
+    arrive: Tensor  # (n, 2) tangent at the end, per gap
+    features: Tensor  # (n, P)
+    change: Tensor  # (n, P) over the gap
+    mass: Tensor  # (n,)
+    depth: float
+    gap: float  # signed: negative for backward bridges
+
+    def at(self, t: float, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean position, its velocity and the mean features at the share t of the gap, of some cells."""
+        p0, p1, m0, m1 = self.start[cells], self.end[cells], self.leave[cells], self.arrive[cells]
+        position = (
+            (2 * t**3 - 3 * t**2 + 1) * p0 + (t**3 - 2 * t**2 + t) * m0
+            + (3 * t**2 - 2 * t**3) * p1 + (t**3 - t**2) * m1
+        )  # fmt: skip
+        velocity = (6 * t**2 - 6 * t) * (p0 - p1) + (3 * t**2 - 4 * t + 1) * m0 + (3 * t**2 - 2 * t) * m1
+        return position, velocity / abs(self.gap), self.features[cells] + t * self.change[cells]
+
+
+class BridgeObjective:
+    """Couples every adjacent pair of sections once, in both directions, and offers the regression loss.
+
+    The drift of a Brownian bridge from its mean path, averaged over the paths through a point, is the path velocity
+    plus a pull along the gradient of the log density. The pull vanishes inside tissue of even density, and sigma_xy
+    is below the spacing of the cells, so the drifts are regressed on the velocity of the mean path.
+    """
+
+    phases = ("both",)
+
+    def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
+        self.model = model
+        self.alpha = float(settings["alpha"])
+        self.max_cells = int(settings["max_cells"])
+        self.generator = generator
+        position, depth, features = model.to_internal(stack.coords, stack.features)
+        self._sections = [
+            (position[stack.slice_of(k)].cpu().numpy(), features[stack.slice_of(k)].cpu().numpy())
+            for k in range(stack.n_sections)
+        ]
+        self._depths = [model.internal_depth(z) for z in stack.depths]
+        coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
+        last = stack.n_sections - 1
+        self.ahead = [self._couple(k, k + 1, coupling) for k in range(last)]
+        self.behind = [self._couple(k + 1, k, coupling) for k in range(last)]
+        forward = [self._bridge(k, k + 1) for k in range(last)]
+        backward = [self._bridge(k + 1, k) for k in range(last)]
+        self.bridges = {"forward": forward, "backward": backward}
+        self._scale = {name: _scales(bridges) for name, bridges in self.bridges.items()}
+
+    @property
+    def dropped(self) -> list[float]:
+        """Share of mass that found no place, by gap, the larger of the two directions."""
+        return [max(a.dropped, b.dropped) for a, b in zip(self.ahead, self.behind, strict=True)]
+
+    def parameters(self, phase: str) -> list[torch.nn.Parameter]:
+        return list(self.model.parameters())
+
+    def loss(self, gap: int, direction: str, phase: str) -> Tensor:
+        """Squared error of the drifts at a random share of a gap, on a random patch of neighbouring cells."""
+        model, bridge = self.model, self.bridges[direction][gap]
+        pair = model.forward_pair if direction == "forward" else model.backward_pair
+        cells = self._patch(bridge.start)
+        t = float(torch.rand((), generator=self.generator))
+        position, velocity, features = bridge.at(t, cells)
+        noise = torch.randn(position.shape, generator=self.generator).to(position)
+        spread = model.config["sigma_xy"] * (t * (1 - t) * abs(bridge.gap)) ** 0.5
+        still = torch.zeros(len(cells), 1, device=position.device)
+        state = torch.cat([position + spread * noise, still, features], dim=1)
+        depth = torch.full((len(cells),), bridge.depth + t * bridge.gap, device=position.device)
+        drift = model.drift(pair, depth, state)
+        weight = bridge.mass[cells, None]
+        shape_scale, change_scale = self._scale[direction]
+        loss = (weight * (drift[:, :2] - velocity) ** 2).mean() / shape_scale
+        if model.n_features:
+            change = bridge.change[cells] / abs(bridge.gap)
+            loss = loss + self.alpha * (weight * (drift[:, 3:] - change) ** 2).mean() / change_scale
+        return loss
+
+    def _patch(self, position: Tensor) -> Tensor:
+        """At most ``max_cells`` cells nearest to a random one: neighbours stay together, as the graph needs them."""
+        if len(position) <= self.max_cells:
+            return torch.arange(len(position), device=position.device)
+        centre = position[int(torch.randint(len(position), (), generator=self.generator))]
+        return (position - centre).square().sum(dim=1).topk(self.max_cells, largest=False).indices
+
+    def _couple(self, source: int, target: int, options: dict) -> Coupling:
+        return couple(*self._sections[source], *self._sections[target], **options)
+
+    def _target(self, source: int, target: int, position: np.ndarray) -> np.ndarray:
+        """Where the coupling from one section to the next carries any place of the first."""
+        coupling = (self.ahead if target > source else self.behind)[min(source, target)]
+        coords = self._sections[source][0]
+        nearest = cKDTree(coords).query(position)[1]
+        return position + coupling.target[nearest] - coords[nearest]
+
+    def _bridge(self, source: int, target: int) -> Bridge:
+        coupling = (self.ahead if target > source else self.behind)[min(source, target)]
+        start, features = self._sections[source]
+        way, n = target - source, len(self._sections)
+        gap = self._depths[target] - self._depths[source]
+        leave = arrive = coupling.target - start
+        if 0 <= source - way < n:
+            before = self._depths[source] - self._depths[source - way]
+            leave = _tangent(self._target(source, source - way, start), start, coupling.target, before, gap)
+        if 0 <= target + way < n:
+            after = self._depths[target + way] - self._depths[target]
+            beyond = self._target(target, target + way, coupling.target)
+            arrive = _tangent(start, coupling.target, beyond, gap, after, across="first")
+        device = self.model.device
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+        return Bridge(
+            tensor(start), tensor(coupling.target), tensor(leave), tensor(arrive), tensor(features),
+            tensor(coupling.change), tensor(coupling.mass), self._depths[source], gap,
+        )  # fmt: skip
+
+
+def _tangent(
+    p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, first: float, second: float, *, across: str = "second"
+) -> np.ndarray:
+    """Derivative at the middle of three unevenly spaced points (second order), times one of the two spacings."""
+    first, second = abs(first), abs(second)
+    slope = ((p1 - p0) / first * second + (p2 - p1) / second * first) / (first + second)
+    return slope * (second if across == "second" else first)
+
+
+def _scales(bridges: list[Bridge]) -> tuple[float, float]:
+    """Mean square of velocities and of changes over all bridges: puts both losses on the scale of one."""
+    speed = sum(float(((b.end - b.start) / b.gap).square().mean()) for b in bridges) / len(bridges)
+    change = 0.0
+    if bridges[0].features.shape[1]:
+        change = sum(float((b.change / b.gap).square().mean()) for b in bridges) / len(bridges)
+    return max(speed, 1e-12), max(change, 1e-12)
+
+
+def default_sigma_xy(stack: Stack, plane_scale: float) -> float:
+    """Half the spacing of the cells per square root of a gap: between sections a cell's place is no better known."""
+    spacings = [median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)]
+    return 0.5 * float(np.median(spacings)) / plane_scale

@@ -1,0 +1,200 @@
+"""Carry the cells of the sections to any depth by the fitted equations, and draw a section from them (eq 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isost._core.model import SDEModel
+from isost._core.sde import BrownianPath, euler_maruyama, flow
+from isost._core.stack import Stack
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells carried to one depth.
+
+    Attributes
+    ----------
+    coords
+        ``(m, 3)`` float64, in the input's unit.
+    features
+        ``(m, P)`` float32.
+    section
+        ``(m,)`` int64, index of the section of origin.
+    row
+        ``(m,)`` int64, row of the stack of the measured cell that was carried.
+    weight
+        ``(m,)`` float32, 1 - t for cells from the section before and t for those from the section after.
+    """
+
+    coords: np.ndarray
+    features: np.ndarray
+    section: np.ndarray
+    row: np.ndarray
+    weight: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Cells:
+        return Cells(
+            self.coords[chosen], self.features[chosen], self.section[chosen], self.row[chosen], self.weight[chosen]
+        )
+
+
+def simulate(
+    model: SDEModel, direction: str, position: Tensor, depth: Tensor, features: Tensor, targets: list[float],
+    *, seed: int | None, parts: str = "both", save_memory: bool = False,
+) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+    """Carry cells through a series of internal depths.
+
+    A cell starts from its own depth, so that the cells of a thick section all reach the same plane; time runs as the
+    share of each cell's way. ``seed=None`` follows the noise-free flow.
+
+    Returns
+    -------
+    Position ``(n, 2)`` and features ``(n, P)`` at each target.
+    """
+    pair = model.forward_pair if direction == "forward" else model.backward_pair
+    sign = 1.0 if direction == "forward" else -1.0
+    state = torch.cat([position, torch.zeros_like(depth)[:, None], features], dim=1)
+    reached = []
+    for index, target in enumerate(targets):
+        way = sign * (target - depth)
+        steps = model.n_steps(float(way.abs().median()))
+        times = torch.linspace(0, 1, steps + 1, device=position.device)
+        origin = depth
+
+        def drift(
+            share: Tensor, x: Tensor, way: Tensor = way, origin: Tensor = origin, target: float = target
+        ) -> Tensor:
+            return model.drift(pair, origin + share * (target - origin), x, parts=parts) * way[:, None]
+
+        if seed is None:
+            state = flow(drift, state, times)[-1]
+        else:
+            path = BrownianPath(tuple(state.shape), times, seed + index)
+            sigma = model.diffusion() * way.abs().sqrt()[:, None]
+            if parts == "shape":
+                sigma[:, 3:] = 0.0
+            state = euler_maruyama(drift, sigma, state, times, path, save_memory=save_memory)[-1]
+        depth = torch.full_like(depth, target)
+        reached.append((state[:, :2], state[:, 3:]))
+    return reached
+
+
+def sweep(model: SDEModel, stack: Stack, depths: np.ndarray, *, seed: int | None = None) -> list[Cells]:
+    """Both clouds at each of several depths: forward from the section before and backward from the section after.
+
+    Cells march from depth to depth, so the work grows with the way, not with the number of depths. At the depth of a
+    section only its own cells are there, with weight 1, as measured.
+
+    Parameters
+    ----------
+    depths
+        ``(D,)`` in the input's unit, inside the stack, in any order.
+    seed
+        Of the noise; None follows the noise-free flow.
+    """
+    depths = np.asarray(depths, dtype=np.float64)
+    result: list[Cells | None] = [None] * len(depths)
+    gap_of = np.clip(np.searchsorted(stack.depths, depths, side="right") - 1, 0, stack.n_sections - 2)
+    share = (depths - stack.depths[gap_of]) / np.diff(stack.depths)[gap_of]
+    for gap in np.unique(gap_of):
+        inside = np.flatnonzero(gap_of == gap)
+        for index in inside[(share[inside] <= 0) | (share[inside] >= 1)]:
+            result[index] = as_measured(stack, int(gap + (share[index] >= 1)), depths[index])
+        between = inside[(share[inside] > 0) & (share[inside] < 1)]
+        if not between.size:
+            continue
+        between = between[np.argsort(depths[between])]
+        clouds = {}
+        for direction, section, order in (("forward", gap, between), ("backward", gap + 1, between[::-1])):
+            clouds[direction] = dict(
+                zip(order, _march(model, stack, int(section), direction, depths[order], seed), strict=True)
+            )
+        for index in between:
+            t = share[index]
+            result[index] = _join(clouds["forward"][index], clouds["backward"][index], t)
+    return [cells for cells in result if cells is not None]
+
+
+def carry(model: SDEModel, stack: Stack, z: float, *, generator: torch.Generator | None = None) -> Cells:
+    """Both clouds at one depth (input unit), weighted (1 - t, t); without a generator, noise-free."""
+    seed = None if generator is None else int(torch.randint(2**62, (), generator=generator))
+    return sweep(model, stack, np.array([z]), seed=seed)[0]
+
+
+def thin(cells: Cells, generator: torch.Generator, n: int | None = None) -> Cells:
+    """Draw each cell with its weight as probability: the density between two sections, not twice it.
+
+    Systematic sampling along a serpentine through the plane: every inclusion probability is exactly the weight, and
+    neighbouring cells rarely all stay or all go, so the density carries less noise than independent draws.
+
+    Parameters
+    ----------
+    n
+        Expected number of cells, by default the sum of the weights; with more cells than there are, cells repeat.
+    """
+    order = _serpentine(cells.coords)
+    weight = cells.weight[order].astype(np.float64)
+    total = weight.sum() if n is None else float(n)
+    cumulative = np.cumsum(weight) * (total / weight.sum())
+    start = float(torch.rand((), generator=generator, dtype=torch.float64))
+    picks = start + np.arange(int(np.ceil(total - start)))
+    chosen = order[np.minimum(np.searchsorted(cumulative, picks, side="right"), len(order) - 1)]
+    return cells.take(np.sort(chosen))
+
+
+def _serpentine(coords: np.ndarray, per_cell: int = 8) -> np.ndarray:
+    """Order of the cells along strips that are walked up and down in turn."""
+    strips = max(1, int(np.sqrt(len(coords) / per_cell)))
+    low, high = coords[:, 0].min(), coords[:, 0].max()
+    strip = np.minimum(((coords[:, 0] - low) / max(high - low, 1e-300) * strips).astype(int), strips - 1)
+    return np.lexsort((np.where(strip % 2, -coords[:, 1], coords[:, 1]), strip))
+
+
+def _march(
+    model: SDEModel, stack: Stack, section: int, direction: str, depths: np.ndarray, seed: int | None
+) -> list[Cells]:
+    rows = np.arange(stack.starts[section], stack.starts[section + 1])
+    position, depth, features = model.to_internal(stack.coords[rows], stack.features[rows])
+    targets = [model.internal_depth(float(z)) for z in depths]
+    if seed is not None:
+        seed += 2_000_003 * section + (direction == "backward")
+    carried = []
+    with torch.no_grad():
+        for (place, value), z in zip(
+            simulate(model, direction, position, depth, features, targets, seed=seed), depths, strict=True
+        ):
+            plane, g = model.to_physical(place, value)
+            coords = np.column_stack([plane, np.full(len(rows), z)])
+            carried.append(Cells(coords, g, np.full(len(rows), section), rows,
+                                 np.ones(len(rows), np.float32)))  # fmt: skip
+    return carried
+
+
+def from_neighbours(model: SDEModel, stack: Stack, section: int) -> Cells:
+    """An inner section's depth as its two neighbours see it, without the section itself; noise-free, (1 - t, t)."""
+    z = float(stack.depths[section])
+    t = (z - stack.depths[section - 1]) / (stack.depths[section + 1] - stack.depths[section - 1])
+    before = _march(model, stack, section - 1, "forward", np.array([z]), None)[0]
+    after = _march(model, stack, section + 1, "backward", np.array([z]), None)[0]
+    return _join(before, after, float(t))
+
+
+def as_measured(stack: Stack, section: int, z: float | None = None) -> Cells:
+    """The cells of a section as measured, with weight 1, in the plane at z (by default that of the section)."""
+    z = float(stack.depths[section]) if z is None else z
+    rows = np.arange(stack.starts[section], stack.starts[section + 1])
+    coords = np.column_stack([stack.coords[rows, :2], np.full(len(rows), z)])
+    return Cells(coords, stack.features[rows], np.full(len(rows), section), rows, np.ones(len(rows), np.float32))
+
+
+def _join(forward: Cells, backward: Cells, t: float) -> Cells:
+    """Both clouds with weights (1 - t, t)."""
+    weight = np.concatenate([np.full(len(forward.row), 1 - t), np.full(len(backward.row), t)]).astype(np.float32)
+    parts = (np.concatenate([getattr(cells, name) for cells in (forward, backward)])
+             for name in ("coords", "features", "section", "row"))  # fmt: skip
+    return Cells(*parts, weight)

@@ -1,0 +1,215 @@
+"""Fit the two stochastic differential equations to a stack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from isost._core import bridge, trajectory
+from isost._core.bridge import BridgeObjective
+from isost._core.field import Field
+from isost._core.model import SDEModel
+from isost._core.options import OBJECTIVES, FitOptions, resolve
+from isost._core.stack import Stack
+from isost._core.trajectory import TrajectoryObjective
+from isost._logging import logger
+
+Objective = BridgeObjective | TrajectoryObjective
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model with its field.
+
+    Attributes
+    ----------
+    model, field
+        The equations, and the mean-expression field over the cells they carry.
+    history
+        Mean loss of each epoch, by phase.
+    info
+        JSON-able: objective, settings, device, seconds, whether it was interrupted, mass without a place.
+    """
+
+    model: SDEModel
+    field: Field
+    history: dict[str, list[float]]
+    info: dict[str, Any]
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The GPU where there is one and none was named; an error where one was named that is not there."""
+    if device is None or str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', found {device!r}. Next: leave it out.") from error
+    if chosen.type == "cuda" and not (torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count()):
+        raise ValueError(
+            f"device: expected a device of this machine, found {str(device)!r}, but torch sees "
+            f"{torch.cuda.device_count()} GPU(s). Next: pass device='cpu', or install a CUDA build of torch."
+        )
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', found {device!r}. Next: leave it out.")
+    return chosen
+
+
+def fit_stack(
+    stack: Stack,
+    *,
+    objective: str = "bridge",
+    preset: str | None = None,
+    device: str | torch.device | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = True,
+    options: FitOptions | None = None,
+) -> Fitted:
+    """Fit drifts by the objective, then the field over the cells they carry.
+
+    Parameters
+    ----------
+    stack
+        Sections with features.
+    objective
+        ``"bridge"`` (simulation-free) or ``"trajectory"`` (the paper's).
+    preset
+        A name in ``options.PRESETS``, or None for defaults in the stack's own scale.
+    device
+        None or ``"auto"``: the GPU if there is one.
+    generator
+        Of initial weights, noise and subsets; the same seed gives the same fit on one machine.
+    progress
+        Show the bar.
+    options
+        What differs from the defaults.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective: expected one of {OBJECTIVES}, found {objective!r}. Next: leave it out.")
+    options = options or FitOptions()
+    options.check()
+    chosen_device = choose_device(device)
+    generator = generator or torch.Generator().manual_seed(0)
+    settings = resolve(options, preset, bridge.DEFAULTS if objective == "bridge" else trajectory.DEFAULTS)
+    started = time.perf_counter()
+    logger.info(
+        "fit: %s on %s, %d sections, %d cells, %d features",
+        objective, chosen_device, stack.n_sections, stack.n_cells, stack.n_features,
+    )  # fmt: skip
+    model = _build(stack, objective, preset, settings, generator).to(chosen_device)
+    problem: Objective
+    if objective == "bridge":
+        problem = BridgeObjective(model, stack, settings, generator)
+    else:
+        problem = TrajectoryObjective(model, stack, settings, generator)
+    history, interrupted = _train(model, problem, stack.n_sections - 1, settings, generator, progress)
+    field = Field.fit(model, stack)
+    seconds = time.perf_counter() - started
+    info = {
+        "objective": objective, "preset": preset, "settings": settings, "device": str(chosen_device),
+        "seconds": round(seconds, 3), "interrupted": interrupted, "bandwidth": field.bandwidth,
+    }  # fmt: skip
+    if isinstance(problem, BridgeObjective):
+        info["dropped_mass"] = [round(share, 4) for share in problem.dropped]
+    logger.info("fit: done in %.1f s; kernel bandwidth %.4g %s", seconds, field.bandwidth, stack.unit)
+    return Fitted(model, field, history, info)
+
+
+def _build(
+    stack: Stack, objective: str, preset: str | None, settings: dict[str, Any], generator: torch.Generator
+) -> SDEModel:
+    """A model in the stack's scale, with weights drawn from the generator and nothing global touched."""
+    scaling = stack.scaling
+    unit = scaling.z if preset is not None else float(np.median(np.diff(stack.depths)))
+    if settings["sigma_xy"] is None:
+        settings["sigma_xy"] = bridge.default_sigma_xy(stack, scaling.xy)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        model = SDEModel(
+            stack.n_features,
+            origin=tuple(float(value) for value in scaling.origin),
+            plane_scale=scaling.xy,
+            depth_unit=unit,
+            depth_range=float(stack.depths[-1] - stack.depths[0]) / unit,
+            sigma_xy=settings["sigma_xy"], sigma_z=settings["sigma_z"], sigma_g=settings["sigma_g"],
+            step=settings["dz"], width=settings["width"], unet_depth=settings["unet_depth"],
+            n_neighbours=settings["n_neighbours"],
+        )  # fmt: skip
+    if stack.n_features:
+        _set_feature_scale(model, stack.features, objective)
+    return model
+
+
+def _set_feature_scale(model: SDEModel, features: np.ndarray, objective: str) -> None:
+    """Min-max of each feature as in the paper, or one scale for all, which keeps their relative sizes (``bridge``)."""
+    if objective == "trajectory":
+        low, high = features.min(axis=0), features.max(axis=0)
+        offset, scale = low, np.where(high > low, high - low, 1.0)
+    else:
+        offset = features.mean(axis=0, dtype=np.float64)
+        largest = float(features.std(axis=0, dtype=np.float64).max())
+        scale = np.full(features.shape[1], largest if largest > 0 else 1.0)
+    model.feature_offset.copy_(torch.as_tensor(offset, dtype=torch.float32))
+    model.feature_scale.copy_(torch.as_tensor(scale, dtype=torch.float32))
+
+
+def _train(
+    model: SDEModel, problem: Objective, n_gaps: int, settings: dict[str, Any], generator: torch.Generator, show: bool
+) -> tuple[dict[str, list[float]], bool]:
+    """Run the phases; at the end, or on Ctrl-C, the weights of the best epoch of the running phase stay."""
+    epochs = int(settings["epochs"])
+    history: dict[str, list[float]] = {phase: [] for phase in problem.phases}
+    bar = tqdm(total=epochs * len(problem.phases), desc="isost fit", unit="epoch", disable=None if show else True)
+    best: dict[str, torch.Tensor] | None = None
+    try:
+        for phase in problem.phases:
+            best, lowest = None, float("inf")
+            for mean_loss in _epochs(problem, phase, epochs, n_gaps, settings["learning_rate"], generator):
+                history[phase].append(mean_loss)
+                bar.set_postfix_str(f"{phase} {mean_loss:.4g}", refresh=False)
+                bar.update()
+                if mean_loss < lowest:
+                    lowest, best = mean_loss, _copy(model)
+            if best is not None:
+                model.load_state_dict(best)
+    except KeyboardInterrupt:
+        if best is not None:
+            model.load_state_dict(best)
+        done = sum(len(losses) for losses in history.values())
+        logger.warning("fit: interrupted after %d epochs; the best weights so far are kept", done)
+        return history, True
+    finally:
+        bar.close()
+        model.eval()
+    return history, False
+
+
+def _epochs(
+    problem: Objective, phase: str, epochs: int, n_gaps: int, learning_rate: float, generator: torch.Generator
+) -> Iterator[float]:
+    """Mean loss of each epoch: one NAdam step for every gap and direction, in random order, under a cosine rate."""
+    parameters = problem.parameters(phase)
+    optimiser = torch.optim.NAdam(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs, eta_min=learning_rate / 20)
+    steps = [(gap, direction) for gap in range(n_gaps) for direction in ("forward", "backward")]
+    for _ in range(epochs):
+        total = 0.0
+        for index in torch.randperm(len(steps), generator=generator).tolist():
+            loss = problem.loss(*steps[index], phase)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            total += float(loss.detach())
+        schedule.step()
+        yield total / len(steps)
+
+
+def _copy(model: SDEModel) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

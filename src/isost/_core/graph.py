@@ -1,0 +1,64 @@
+"""Nearest-neighbour graphs, by k-d tree on the CPU and by blocked distances on the GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+_BLOCK = 4096
+
+
+def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor:
+    """Indices of the k nearest points.
+
+    Parameters
+    ----------
+    points
+        ``(n, d)`` coordinates.
+    k
+        Number of neighbours; with fewer points than that, all there are.
+    query
+        ``(m, d)`` places to ask at. Without it each point is asked about its neighbours other than itself.
+
+    Returns
+    -------
+    ``(m, k)`` int64, nearest first, on the device of ``points``.
+    """
+    itself = query is None
+    asked = points if query is None else query
+    count = min(k, len(points) - itself)
+    if points.is_cuda:
+        found = _blocked_topk(points.detach(), asked.detach(), count + itself)
+    else:
+        tree = cKDTree(points.detach().numpy())
+        found = torch.from_numpy(tree.query(asked.detach().numpy(), k=np.arange(1, count + itself + 1))[1]).long()
+    return _without_self(found) if itself else found
+
+
+def _without_self(found: Tensor) -> Tensor:
+    """Drop each row's own index, or its farthest neighbour where coincident points pushed it out of the list."""
+    own = found == torch.arange(len(found), device=found.device)[:, None]
+    own[~own.any(dim=1), -1] = True
+    return found[~own].view(len(found), -1)
+
+
+def _blocked_topk(points: Tensor, query: Tensor, k: int) -> Tensor:
+    rows = max(1, _BLOCK * _BLOCK // max(len(points), 1))
+    blocks = [torch.cdist(part, points).topk(k, dim=1, largest=False).indices for part in query.split(rows)]
+    return torch.cat(blocks)
+
+
+def edge_index(neighbour: Tensor) -> Tensor:
+    """Edges from every neighbour to its cell: ``(n, k)`` indices to ``(2, n k)`` in PyG's source, target order."""
+    target = torch.arange(len(neighbour), device=neighbour.device).repeat_interleave(neighbour.shape[1])
+    return torch.stack([neighbour.reshape(-1), target])
+
+
+def median_spacing(coords: np.ndarray) -> float:
+    """Median distance from a cell to its nearest neighbour in the plane, over coincident cells' zeros."""
+    plane = np.asarray(coords)[:, :2]
+    distance = cKDTree(plane).query(plane, k=2)[0][:, 1]
+    positive = distance[distance > 0]
+    return float(np.median(positive)) if positive.size else 0.0

@@ -1,0 +1,111 @@
+"""Euler-Maruyama on an explicit, replayable noise path, and the noise-free flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from torchdiffeq import odeint
+
+Drift = Callable[[Tensor, Tensor], Tensor]
+Diffusion = Tensor | Callable[[Tensor, Tensor], Tensor]
+
+
+class BrownianPath:
+    """Increments of a Brownian motion over a grid of depths, drawn again from the seed whenever they are asked for.
+
+    Nothing is stored, so a path costs no memory however long it is, and a backward pass through the solver, or a
+    second run, sees exactly the same noise.
+
+    Parameters
+    ----------
+    shape
+        Shape of one increment, ``(n, d)``.
+    times
+        ``(M + 1,)`` depths, rising or falling.
+    seed
+        Seed of the path.
+    """
+
+    def __init__(self, shape: tuple[int, ...], times: Tensor, seed: int, *, refine: int = 1) -> None:
+        self.shape = shape
+        self.times = times
+        self.seed = seed
+        self._refine = refine
+
+    def increment(self, step: int) -> Tensor:
+        """W(z_{step + 1}) - W(z_step), ``shape``, with variance |z_{step + 1} - z_step|."""
+        times = self.times.double().cpu()
+        variance = (times[step + 1] - times[step]).abs() / self._refine
+        total = torch.zeros(self.shape, dtype=self.times.dtype)
+        for part in range(step * self._refine, (step + 1) * self._refine):
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + part) % (2**63))
+            total += torch.randn(self.shape, generator=generator, dtype=self.times.dtype)
+        return total.mul_(variance.sqrt().to(total.dtype)).to(self.times.device)
+
+    def coarsen(self, factor: int) -> BrownianPath:
+        """The same Brownian motion seen on every ``factor``-th depth of an evenly spaced grid."""
+        if (len(self.times) - 1) % factor:
+            raise ValueError(f"Expected a factor that divides {len(self.times) - 1} steps; found {factor}.")
+        return BrownianPath(self.shape, self.times[::factor], self.seed, refine=self._refine * factor)
+
+
+def euler_maruyama(
+    drift: Drift,
+    diffusion: Diffusion,
+    state: Tensor,
+    times: Tensor,
+    path: BrownianPath | None = None,
+    *,
+    save_memory: bool = False,
+) -> Tensor:
+    """Solve dX = drift(z, X) dz + diffusion dW (eqs 5 and 6) on a grid of depths.
+
+    Parameters
+    ----------
+    drift
+        Maps depth (scalar) and state ``(n, d)`` to ``(n, d)``, per unit of depth in the direction of travel:
+        the step is ``drift * |dz|``, so a backward drift needs no change of sign.
+    diffusion
+        ``(d,)`` or ``(n, d)``, or a function of depth and state.
+    state
+        ``(n, d)`` at ``times[0]``.
+    times
+        ``(M + 1,)`` depths, rising or falling.
+    path
+        The noise; without it the equation is solved noise-free.
+    save_memory
+        Recompute each step in the backward pass instead of storing it.
+
+    Returns
+    -------
+    ``(M + 1, n, d)`` states.
+    """
+    states = [state]
+    for step in range(len(times) - 1):
+        if save_memory and torch.is_grad_enabled():
+            state = checkpoint(_step, drift, diffusion, state, times, step, path, use_reentrant=False)
+        else:
+            state = _step(drift, diffusion, state, times, step, path)
+        states.append(state)
+    return torch.stack(states)
+
+
+def _step(
+    drift: Drift, diffusion: Diffusion, state: Tensor, times: Tensor, step: int, path: BrownianPath | None
+) -> Tensor:
+    length = (times[step + 1] - times[step]).abs()
+    moved = state + drift(times[step], state) * length
+    if path is None:
+        return moved
+    sigma = diffusion(times[step], state) if callable(diffusion) else diffusion
+    return moved + sigma * path.increment(step)
+
+
+def flow(drift: Drift, state: Tensor, times: Tensor, *, method: str = "midpoint") -> Tensor:
+    """The noise-free flow dX = drift dz by torchdiffeq; states ``(M + 1, n, d)`` on ``times``, rising or falling."""
+    travelled = (times - times[0]).abs()
+    sign = -1.0 if times[-1] < times[0] else 1.0
+    return odeint(lambda length, x: drift(times[0] + sign * length, x), state, travelled, method=method)

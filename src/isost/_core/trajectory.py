@@ -1,0 +1,70 @@
+"""``objective="trajectory"``: the paper's, simulating each section to the next (eqs 5-8)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from isost._core.carry import simulate
+from isost._core.losses import nearest_cell_mse, sinkhorn_w2
+from isost._core.model import SDEModel
+from isost._core.stack import Stack
+
+DEFAULTS = {
+    "epochs": 100, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": 0.004, "sigma_z": 0.04, "sigma_g": 0.04, "alpha": 0.1,
+}  # fmt: skip
+
+
+class TrajectoryObjective:
+    """Carries a random subset of each section to the next and compares it with what was measured there (eq 7).
+
+    Three phases: the shape drifts by debiased Sinkhorn, the expression drifts by nearest-cell squared error with the
+    shape drifts held, and both together. The backward pair learns the same from each section to the one before (eq 8).
+    """
+
+    phases = ("shape", "expression", "both")
+
+    def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
+        self.model = model
+        self.alpha = float(settings["alpha"])
+        self.max_cells = int(settings["max_cells"])
+        self.generator = generator
+        position, depth, features = model.to_internal(stack.coords, stack.features)
+        self._sections = [tuple(part[stack.slice_of(k)] for part in (position, depth, features))
+                          for k in range(stack.n_sections)]  # fmt: skip
+        self._depths = [model.internal_depth(z) for z in stack.depths]
+        if not model.n_features:
+            self.phases = ("shape",)
+
+    def parameters(self, phase: str) -> list[torch.nn.Parameter]:
+        pairs = (self.model.forward_pair, self.model.backward_pair)
+        parts = {
+            "shape": [pair.shape for pair in pairs],
+            "expression": [pair.expression for pair in pairs if pair.expression is not None],
+            "both": list(pairs),
+        }[phase]
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def loss(self, gap: int, direction: str, phase: str) -> Tensor:
+        source, target = (gap, gap + 1) if direction == "forward" else (gap + 1, gap)
+        position, depth, features = self._some(source)
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        position, features = simulate(
+            self.model, direction, position, depth, features, [self._depths[target]],
+            seed=seed, parts="shape" if phase == "shape" else "both", save_memory=True,
+        )[0]  # fmt: skip
+        measured_position, _, measured_features = self._some(target)
+        expression = torch.zeros((), device=position.device)
+        if phase != "shape":
+            landed = position.detach() if phase == "expression" else position
+            expression = nearest_cell_mse(landed, features, measured_position, measured_features)
+        if phase == "expression":
+            return expression
+        return sinkhorn_w2(position, measured_position) + self.alpha * expression
+
+    def _some(self, section: int) -> tuple[Tensor, Tensor, Tensor]:
+        position, depth, features = self._sections[section]
+        if len(position) <= self.max_cells:
+            return position, depth, features
+        chosen = torch.randperm(len(position), generator=self.generator)[: self.max_cells].to(position.device)
+        return position[chosen], depth[chosen], features[chosen]
