@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.checks import Problem, name_problems, raise_problems, show, show_rows, to_numbers
+from isost._core.checks import Problem, name_problems, problems_error, show, show_rows, to_numbers
 from isost._core.decoder import Decoder, read_decoder
 from isost._core.expression import expression_of, expression_problems, summarise
 from isost._core.sections import SECTION_KEY, Sections, read_coords, read_sections
@@ -50,11 +50,11 @@ class Scaling:
     z: float
 
     def to_internal(self, coords: np.ndarray) -> np.ndarray:
-        """Physical (n, 3) to internal (n, 3) float64: (coords - origin) / (xy, xy, z)."""
+        """Convert physical (n, 3) to internal (n, 3) float64: (coords - origin) / (xy, xy, z)."""
         return (np.asarray(coords, dtype=np.float64) - self.origin) / (self.xy, self.xy, self.z)
 
     def to_physical(self, coords: np.ndarray) -> np.ndarray:
-        """Internal (n, 3) to physical (n, 3) float64: coords * (xy, xy, z) + origin."""
+        """Invert `to_internal`, (n, 3) float64: coords * (xy, xy, z) + origin."""
         return np.asarray(coords, dtype=np.float64) * (self.xy, self.xy, self.z) + self.origin
 
 
@@ -128,7 +128,7 @@ class Stack:
         return slice(int(self.starts[section]), int(self.starts[section + 1]))
 
     def select(self, sections: Sequence[int]) -> Stack:
-        """The stack of these sections only, still sorted by depth; `rows` keeps pointing into the AnnData."""
+        """Keep these sections only, still sorted by depth; `rows` keeps pointing into the AnnData."""
         keep = sorted({range(self.n_sections)[section] for section in sections})
         rows = np.concatenate([np.arange(self.starts[k], self.starts[k + 1]) for k in keep])
         return replace(
@@ -158,8 +158,8 @@ def read_stack(
     adata
         Cells of all sections.
     section_key
-        Column of `obs` that names each cell's section, in any order; sections are sorted by depth, and categories without
-        cells are dropped. Without the default column `"section"`, or with None, each distinct depth is a section.
+        Column of `obs` that names each cell's section, in any order; sections are sorted by depth, and categories
+        without cells are dropped. Without the default column `"section"`, or with None, each distinct depth is a section.
     spatial_key
         Key in `obsm` of the positions (n_cells, 3) x, y, z, or (n_cells, 2) with `depth_key`, all in one unit, which is
         the first word of `uns["spatial_unit"]`, else µm.
@@ -191,8 +191,8 @@ def read_stack(
     features = _read_features(adata, use_rep, problems)
     if features is None and use_rep not in adata.obsm and adata.X is not None:
         problems += expression_problems(summarise(expression_of(adata)))
-    raise_problems(problems, "The stack cannot be read")
-    assert coords is not None and sections is not None and features is not None  # else there was a problem
+    if problems or coords is None or sections is None or features is None:
+        raise problems_error(problems, "The stack cannot be read")
     obs_names = np.asarray(adata.obs_names, dtype=str)
     rows = np.lexsort((obs_names, sections.index))
     sizes = np.bincount(sections.index, minlength=len(sections.depths))
@@ -220,8 +220,8 @@ def check_stack(
 ) -> None:
     """Check positions, sections and expression of a stack that is about to be embedded.
 
-    What `read_stack` asks of the positions and `isost.pp.embed` of the expression is looked at in one go, so that a user
-    hears of every problem before any work is done.
+    What `read_stack` asks of the positions and `isost.pp.embed` of the expression is looked at in one go, so that a
+    user hears of every problem before any work is done.
 
     Raises
     ------
@@ -232,7 +232,8 @@ def check_stack(
     """
     problems, _, _ = _read_geometry(adata, section_key, spatial_key, depth_key)
     problems += expression_problems(summarise(expression_of(adata, layer)))
-    raise_problems(problems, "The stack cannot be read")
+    if problems:
+        raise problems_error(problems, "The stack cannot be read")
 
 
 def _read_geometry(
@@ -270,7 +271,7 @@ def _read_features(adata: AnnData, use_rep: str, problems: list[Problem]) -> np.
         return None
     with np.errstate(over="ignore"):
         features = values.astype(np.float32)
-    bad = ~np.isfinite(features).all(axis=1)
+    bad = np.asarray(~np.isfinite(features).all(axis=1))
     if bad.any():
         remedy = (
             f"adata = adata[numpy.isfinite({where}).all(axis=1)].copy(), or repair adata.X and isost.pp.embed(adata)"

@@ -1,0 +1,157 @@
+"""One pass over an expression matrix, dense, sparse or on disk: what it holds and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from isost._core.checks import Problem, show, show_rows
+
+BLOCK = 1 << 23  # entries of the rows that are looked at together
+LARGEST_COUNT = 2**31 - 1  # no experiment counts that far, but an unsigned integer that wrapped below zero does
+LARGEST_VALUE = 1e30  # leaves room for a sum over genes in float32
+
+
+@dataclass
+class Summary:
+    """What one pass over a matrix of n cells and G genes saw.
+
+    Attributes
+    ----------
+    totals
+        (n,) float64, sum over genes.
+    nonfinite, negative
+        (n,) bool, cells that hold such a value.
+    used
+        (G,) bool, genes that are not zero everywhere.
+    smallest, largest
+        Extremes of the finite values.
+    integer
+        Whether every value is a whole number.
+    dtype
+        Of the matrix.
+    """
+
+    totals: np.ndarray
+    nonfinite: np.ndarray
+    negative: np.ndarray
+    used: np.ndarray
+    dtype: np.dtype[Any]
+    smallest: float = 0.0
+    largest: float = 0.0
+    integer: bool = True
+
+
+def expression_of(adata: AnnData, layer: str | None = None) -> Any:
+    """Look up the matrix that `layer` names, None for `adata.X`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or it holds no numbers.
+    """
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(
+            f"layer: expected one of the layers ({show(adata.layers)}), found {layer!r}. "
+            "Next: layer=None reads adata.X."
+        )
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None or np.dtype(matrix.dtype).kind not in "biuf":
+        found = "nothing" if matrix is None else f"dtype {matrix.dtype}"
+        raise ValueError(
+            f"{where}: expected numbers (n_cells, n_genes), found {found}. "
+            "Next: put counts or log-normalised expression there, or name the layer that holds them by layer=..."
+        )
+    return matrix
+
+
+def row_blocks(matrix: Any) -> Iterator[tuple[slice, np.ndarray | sparse.csr_matrix]]:
+    """Yield blocks of rows of a numpy, scipy or on-disk (h5py, anndata) matrix, each in memory as ndarray or CSR."""
+    n, width = matrix.shape
+    step = max(1, BLOCK // max(1, width))
+    if sparse.issparse(matrix):
+        matrix = matrix.tocsr()
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        block = matrix[rows]
+        yield rows, block.tocsr() if sparse.issparse(block) else np.asarray(block)
+
+
+def summarise(matrix: Any) -> Summary:
+    """Look at every value of `matrix` (n, G) once, a block of rows at a time."""
+    n, n_genes = matrix.shape
+    none, dtype = np.zeros(n, dtype=bool), np.dtype(matrix.dtype)
+    summary = Summary(np.zeros(n), none, none.copy(), np.zeros(n_genes, dtype=bool), dtype)
+    for rows, block in row_blocks(matrix):
+        values = block.data if sparse.issparse(block) else block
+        finite = np.isfinite(values)
+        summary.nonfinite[rows] = _any_in_row(block, ~finite)
+        summary.negative[rows] = _any_in_row(block, values < 0)
+        summary.totals[rows] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+        summary.used |= _any_in_column(block, values != 0)
+        if finite.any():
+            summary.smallest = min(summary.smallest, float(values.min(where=finite, initial=0)))
+            summary.largest = max(summary.largest, float(values.max(where=finite, initial=0)))
+        if dtype.kind == "f":
+            summary.integer = summary.integer and bool(np.all((values == np.round(values)) | ~finite))
+    return summary
+
+
+def expression_problems(summary: Summary, where: str = "adata.X") -> list[Problem]:
+    """Find missing, infinite, overflowed and negative values; all-zero genes and cells are no problem."""
+    problems = []
+    if summary.nonfinite.any():
+        problems.append(
+            Problem(
+                where,
+                "finite values",
+                f"NaN or infinite values in {show_rows(summary.nonfinite)}",
+                f"adata = adata[numpy.isfinite(numpy.ravel({where}.sum(axis=1)))].copy()  # without these cells",
+            )
+        )
+    if summary.integer and summary.negative.any():
+        wrapped = f" ({summary.dtype} may have wrapped around)" if summary.dtype.kind == "i" else ""
+        problems.append(
+            Problem(
+                where,
+                "counts of 0 or more",
+                f"whole numbers down to {summary.smallest:g}{wrapped}, negative in {show_rows(summary.negative)}",
+                "go back to the raw counts and store them as float32 or int64 before anything is added or subtracted",
+            )
+        )
+    if summary.integer and summary.largest > LARGEST_COUNT or summary.largest > LARGEST_VALUE:
+        limit = f"{LARGEST_COUNT} (2**31 - 1)" if summary.integer else f"{LARGEST_VALUE:g}"
+        problems.append(
+            Problem(
+                where,
+                f"values of at most {limit}",
+                f"{summary.largest:g} in dtype {summary.dtype}, which is an integer or float overflow",
+                "go back to the raw counts and store them as float32 or int64",
+            )
+        )
+    return problems
+
+
+def is_clipped(summary: Summary) -> bool:
+    """Whether counts in a small integer dtype reach its largest value, which is where larger counts would end."""
+    return summary.dtype.kind in "iu" and summary.largest == np.iinfo(summary.dtype).max
+
+
+def _any_in_row(block: np.ndarray | sparse.csr_matrix, flags: np.ndarray) -> np.ndarray:
+    if not flags.any():
+        return np.zeros(block.shape[0], dtype=bool)
+    if isinstance(block, np.ndarray):
+        return flags.any(axis=1)
+    return np.bincount(np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))[flags], minlength=block.shape[0]) > 0
+
+
+def _any_in_column(block: np.ndarray | sparse.csr_matrix, flags: np.ndarray) -> np.ndarray:
+    if isinstance(block, np.ndarray):
+        return flags.any(axis=0)
+    return np.bincount(block.indices[flags], minlength=block.shape[1]) > 0
