@@ -6,18 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.datasets._fetch import available, fetch
     from isost.datasets._letters import letters
+    from isost.datasets._morph import morph
     from isost.datasets._phantom import phantom, phantom_truth
     from isost.datasets._truth import PhantomTruth
 
 _HOME = {
     "PhantomTruth": "_truth",
+    "available": "_fetch",
+    "fetch": "_fetch",
     "letters": "_letters",
+    "morph": "_morph",
     "phantom": "_phantom",
     "phantom_truth": "_phantom",
 }
 
-__all__ = ["PhantomTruth", "letters", "phantom", "phantom_truth"]
+__all__ = ["PhantomTruth", "available", "fetch", "letters", "morph", "phantom", "phantom_truth"]
 
 
 def __getattr__(name: str) -> Any:

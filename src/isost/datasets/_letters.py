@@ -51,7 +51,7 @@ def _letter(letter: str) -> tuple[Inside, np.ndarray]:
     scale = _HEIGHT / box.height
     # Both letters are centred on the axis of the stack, the bottom at y = 0.
     origin = np.array([(box.x0 + box.x1) / 2.0, box.y0])
-    outline = path.to_polygons(closed_only=True)
+    outline = [np.asarray(ring) for ring in path.to_polygons(closed_only=True)]
 
     def inside(xy: np.ndarray) -> np.ndarray:
         # A counter (the hole of a letter) is enclosed by an even number of contours.
@@ -61,7 +61,7 @@ def _letter(letter: str) -> tuple[Inside, np.ndarray]:
 
 
 def _encloses(ring: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Whether the closed polygon `ring` (m, 2) encloses each point (n, 2): a ray to the right crosses it oddly often."""
+    """Whether the closed polygon `ring` (m, 2) encloses each point (n, 2): a ray to the right crosses it oddly."""
     x, y = xy[:, :1], xy[:, 1:]
     (x0, y0), (x1, y1) = ring[:-1].T, ring[1:].T
     straddles = (y0 <= y) != (y1 <= y)

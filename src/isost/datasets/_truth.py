@@ -62,7 +62,7 @@ class PhantomTruth:
         return np.isfinite(self.geometry.to_material(coords)[0])
 
     def density(self, coords: np.ndarray) -> np.ndarray:
-        """Expected cells of a section per unit area of its plane (n,) float64; 0 outside the tissue.
+        """Give the expected cells of a section per unit area of its plane (n,) float64; 0 outside the tissue.
 
         The density of the material divided by the Jacobian of the map to physical coordinates: it integrates to
         `n_cells` over the plane at every depth.
@@ -102,7 +102,7 @@ class PhantomTruth:
         return self._mean_over_types(coords, genes, lambda p: np.log1p(TARGET_SUM * p))
 
     def rate(self, coords: np.ndarray, *, genes: Sequence[str] | None = None) -> np.ndarray:
-        """Expected transcripts of each gene in 1e4 (n, n_genes) float64, the mean over the types found at x.
+        """Give the expected transcripts of each gene in 1e4, the mean over the types found at x, (n, n_genes) float64.
 
         A cell's expected count is this times its library size over 1e4. NaN outside the tissue.
         """
@@ -117,7 +117,7 @@ class PhantomTruth:
         return names.astype(str)
 
     def type_probability(self, coords: np.ndarray) -> np.ndarray:
-        """Probability (n, n_types) of each of `isost.datasets.CELL_TYPES` at each position; NaN outside the tissue."""
+        """Give the probability (n, n_types) of each cell type, in the order of ``obs["cell_type"]``; NaN outside."""
         return domain_membership(*self.geometry.to_material(coords)) @ type_of_domain()
 
     def sample_section(
