@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-
-# A coordinate beyond this (a kilometre in µm) is an overflow or stands for "missing"; it is no place in a tissue block.
-LARGEST_COORDINATE = 1e9
 
 
 @dataclass(frozen=True)
@@ -27,11 +24,23 @@ class Problem:
         return f"{self.subject}: expected {self.expected}; found {self.found}.\n   Next: {self.next}"
 
 
-def problems_error(problems: Sequence[Problem], what: str) -> ValueError:
-    """Make one ValueError that lists all `problems`, numbered."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    listed = "\n".join(f"{i}. {problem}" for i, problem in enumerate(problems, start=1))
-    return ValueError(f"{what}: {count}.\n{listed}")
+class Problems:
+    """Everything that is wrong with one input, to be raised at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def add(self, subject: str, *, expected: str, found: str, next: str) -> None:
+        """Note a problem and go on reading."""
+        self.found.append(Problem(subject, expected, found, next))
+
+    def error(self, what: str) -> ValueError:
+        """Make one ValueError that lists all of them, numbered."""
+        count = "1 problem" if len(self) == 1 else f"{len(self)} problems"
+        return ValueError(f"{what}: {count}.\n" + "\n".join(f"{i}. {one}" for i, one in enumerate(self.found, start=1)))
 
 
 def show(values: Iterable[object], n: int = 5) -> str:
@@ -67,18 +76,14 @@ def to_numbers(values: pd.Series | pd.DataFrame | np.ndarray) -> np.ndarray | li
     return raw.astype(np.float64)
 
 
-def name_problems(adata: AnnData) -> list[Problem]:
-    """Find duplicate names of cells and genes, which could not be told apart in the result."""
-    problems = []
+def check_names(adata: AnnData, problems: Problems) -> None:
+    """Look for duplicate names of cells and genes, which could not be told apart in the result."""
     for axis, names in (("obs_names", adata.obs_names), ("var_names", adata.var_names)):
         if not names.is_unique:
             repeated = names[names.duplicated()].unique()
-            problems.append(
-                Problem(
-                    f"adata.{axis}",
-                    "unique names",
-                    f"{len(repeated)} names that occur more than once ({show(repeated)})",
-                    f"adata.{axis}_make_unique()",
-                )
+            problems.add(
+                f"adata.{axis}",
+                expected="unique names",
+                found=f"{len(repeated)} names that occur more than once ({show(repeated)})",
+                next=f"adata.{axis}_make_unique()",
             )
-    return problems

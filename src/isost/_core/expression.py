@@ -10,7 +10,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.checks import Problem, show, show_rows
+from isost._core.checks import Problems, show, show_rows
 
 BLOCK = 1 << 23  # entries of the rows that are looked at together
 LARGEST_COUNT = 2**31 - 1  # no experiment counts that far, but an unsigned integer that wrapped below zero does
@@ -103,39 +103,30 @@ def summarise(matrix: Any) -> Summary:
     return summary
 
 
-def expression_problems(summary: Summary, where: str = "adata.X") -> list[Problem]:
-    """Find missing, infinite, overflowed and negative values; all-zero genes and cells are no problem."""
-    problems = []
+def check_expression(summary: Summary, where: str, problems: Problems) -> None:
+    """Look for missing, infinite, overflowed and negative values; all-zero genes and cells are no problem."""
     if summary.nonfinite.any():
-        problems.append(
-            Problem(
-                where,
-                "finite values",
-                f"NaN or infinite values in {show_rows(summary.nonfinite)}",
-                f"adata = adata[numpy.isfinite(numpy.ravel({where}.sum(axis=1)))].copy()  # without these cells",
-            )
+        problems.add(
+            where,
+            expected="finite values",
+            found=f"NaN or infinity in {show_rows(summary.nonfinite)}",
+            next=f"adata = adata[numpy.isfinite(numpy.ravel({where}.sum(axis=1)))].copy()  # without these cells",
         )
     if summary.integer and summary.negative.any():
         wrapped = f" ({summary.dtype} may have wrapped around)" if summary.dtype.kind == "i" else ""
-        problems.append(
-            Problem(
-                where,
-                "counts of 0 or more",
-                f"whole numbers down to {summary.smallest:g}{wrapped}, negative in {show_rows(summary.negative)}",
-                "go back to the raw counts and store them as float32 or int64 before anything is added or subtracted",
-            )
+        problems.add(
+            where,
+            expected="counts of 0 or more",
+            found=f"whole numbers down to {summary.smallest:g}{wrapped}, negative in {show_rows(summary.negative)}",
+            next="go back to the raw counts and store them as float32 or int64 before anything is added or subtracted",
         )
-    if summary.integer and summary.largest > LARGEST_COUNT or summary.largest > LARGEST_VALUE:
-        limit = f"{LARGEST_COUNT} (2**31 - 1)" if summary.integer else f"{LARGEST_VALUE:g}"
-        problems.append(
-            Problem(
-                where,
-                f"values of at most {limit}",
-                f"{summary.largest:g} in dtype {summary.dtype}, which is an integer or float overflow",
-                "go back to the raw counts and store them as float32 or int64",
-            )
+    if summary.largest > (LARGEST_COUNT if summary.integer else LARGEST_VALUE):
+        problems.add(
+            where,
+            expected=f"values of at most {f'{LARGEST_COUNT} (2**31 - 1)' if summary.integer else f'{LARGEST_VALUE:g}'}",
+            found=f"{summary.largest:g} in dtype {summary.dtype}, which is an integer or float overflow",
+            next="go back to the raw counts and store them as float32 or int64",
         )
-    return problems
 
 
 def is_clipped(summary: Summary) -> bool:

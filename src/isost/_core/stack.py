@@ -9,10 +9,11 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.checks import Problem, name_problems, problems_error, show, show_rows, to_numbers
+from isost._core.checks import Problems, check_names, show, show_rows, to_numbers
 from isost._core.decoder import Decoder, read_decoder
-from isost._core.expression import expression_of, expression_problems, summarise
-from isost._core.sections import SECTION_KEY, Sections, read_coords, read_sections
+from isost._core.expression import check_expression, expression_of, summarise
+from isost._core.positions import read_coords
+from isost._core.sections import SECTION_KEY, Sections, read_sections
 
 __all__ = ["Decoder", "Scaling", "Stack", "check_stack", "read_stack"]
 
@@ -159,7 +160,7 @@ def read_stack(
         Cells of all sections.
     section_key
         Column of `obs` that names each cell's section, in any order; sections are sorted by depth, and categories
-        without cells are dropped. Without the default column `"section"`, or with None, each distinct depth is a section.
+        without cells are dropped. With None, or without a column `"section"`, each distinct depth is a section.
     spatial_key
         Key in `obsm` of the positions (n_cells, 3) x, y, z, or (n_cells, 2) with `depth_key`, all in one unit, which is
         the first word of `uns["spatial_unit"]`, else µm.
@@ -190,9 +191,9 @@ def read_stack(
     problems, coords, sections = _read_geometry(adata, section_key, spatial_key, depth_key)
     features = _read_features(adata, use_rep, problems)
     if features is None and use_rep not in adata.obsm and adata.X is not None:
-        problems += expression_problems(summarise(expression_of(adata)))
+        check_expression(summarise(expression_of(adata)), "adata.X", problems)
     if problems or coords is None or sections is None or features is None:
-        raise problems_error(problems, "The stack cannot be read")
+        raise problems.error("The stack cannot be read")
     obs_names = np.asarray(adata.obs_names, dtype=str)
     rows = np.lexsort((obs_names, sections.index))
     sizes = np.bincount(sections.index, minlength=len(sections.depths))
@@ -231,14 +232,15 @@ def check_stack(
         If there is any problem; all of them are listed.
     """
     problems, _, _ = _read_geometry(adata, section_key, spatial_key, depth_key)
-    problems += expression_problems(summarise(expression_of(adata, layer)))
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    check_expression(summarise(expression_of(adata, layer)), where, problems)
     if problems:
-        raise problems_error(problems, "The stack cannot be read")
+        raise problems.error("The stack cannot be read")
 
 
 def _read_geometry(
     adata: AnnData, section_key: str | None, spatial_key: str, depth_key: str | None
-) -> tuple[list[Problem], np.ndarray | None, Sections | None]:
+) -> tuple[Problems, np.ndarray | None, Sections | None]:
     if not isinstance(adata, AnnData):
         raise TypeError(
             f"adata: expected an AnnData, found {type(adata).__name__}. "
@@ -246,38 +248,37 @@ def _read_geometry(
         )
     if not adata.n_obs:
         raise ValueError("adata: expected cells, found an AnnData without any. Next: look at how it was subset.")
-    problems = name_problems(adata)
+    problems = Problems()
+    check_names(adata, problems)
     coords = read_coords(adata, spatial_key, depth_key, problems)
     return problems, coords, read_sections(adata, section_key, coords, problems)
 
 
-def _read_features(adata: AnnData, use_rep: str, problems: list[Problem]) -> np.ndarray | None:
+def _read_features(adata: AnnData, use_rep: str, problems: Problems) -> np.ndarray | None:
     where = f"adata.obsm[{use_rep!r}]"
     if use_rep not in adata.obsm:
-        remedy = (
-            "isost.pp.embed(adata)"
-            if use_rep == "X_pca"
-            else "name one of these by use_rep=..., or isost.pp.embed(adata)"
-        )
-        problems.append(
-            Problem(where, "a representation (n_cells, n_features)", f"obsm keys {show(adata.obsm)}", remedy)
+        problems.add(
+            where,
+            expected="a representation (n_cells, n_features)",
+            found=f"obsm keys {show(adata.obsm)}",
+            next="isost.pp.embed(adata)" + ("" if use_rep == "X_pca" else ", or name one of these by use_rep=..."),
         )
         return None
     raw = adata.obsm[use_rep]
     values = to_numbers(raw.toarray() if sparse.issparse(raw) else raw)
     if isinstance(values, list) or values.ndim != 2 or not values.shape[1]:
         found = f"values that are none: {show(values)}" if isinstance(values, list) else f"shape {values.shape}"
-        problems.append(Problem(where, "numbers (n_cells, n_features)", found, "isost.pp.embed(adata)"))
+        problems.add(where, expected="numbers (n_cells, n_features)", found=found, next="isost.pp.embed(adata)")
         return None
     with np.errstate(over="ignore"):
         features = values.astype(np.float32)
-    bad = np.asarray(~np.isfinite(features).all(axis=1))
-    if bad.any():
-        remedy = (
-            f"adata = adata[numpy.isfinite({where}).all(axis=1)].copy(), or repair adata.X and isost.pp.embed(adata)"
-        )
-        problems.append(
-            Problem(where, "finite float32 values", f"NaN, infinity or overflow in {show_rows(bad)}", remedy)
+    bad = ~np.isfinite(features).all(axis=1)
+    if np.any(bad):
+        problems.add(
+            where,
+            expected="finite values",
+            found=f"NaN, infinity or float32 overflow in {show_rows(np.asarray(bad))}",
+            next=f"adata = adata[numpy.isfinite({where}).all(axis=1)].copy()  # without these cells",
         )
     return features
 

@@ -1,0 +1,104 @@
+"""Positions of the cells of an AnnData, in the input's unit; what is wrong is noted, not raised."""
+
+from __future__ import annotations
+
+import numpy as np
+from anndata import AnnData
+
+from isost._core.checks import Problems, show, show_rows, to_numbers
+
+# A coordinate beyond this (a kilometre in µm) is an overflow or stands for "missing"; it is no place in a tissue block.
+LARGEST_COORDINATE = 1e9
+
+
+def read_coords(adata: AnnData, spatial_key: str, depth_key: str | None, problems: Problems) -> np.ndarray | None:
+    """Read positions (n, 3) float64, or None where there are none; missing values stay in as NaN, and are noted."""
+    plane = _read_plane(adata, spatial_key, depth_key, problems)
+    where = f"adata.obsm[{spatial_key!r}]"
+    if depth_key is None:
+        if plane is not None:
+            _check_values(plane, where, problems)
+        return plane
+    depth = _read_depth(adata, depth_key, problems)
+    if plane is not None:
+        _check_values(plane[:, :2], where, problems)
+    if depth is not None:
+        _check_values(depth, f"adata.obs[{depth_key!r}]", problems)
+    return None if plane is None or depth is None else np.column_stack([plane[:, :2], depth])
+
+
+def _read_plane(adata: AnnData, spatial_key: str, depth_key: str | None, problems: Problems) -> np.ndarray | None:
+    where, width = f"adata.obsm[{spatial_key!r}]", "3" if depth_key is None else "2 or 3"
+    if spatial_key not in adata.obsm:
+        columns = [name for name in adata.obs if str(name).lower() in {"x", "y", "z", "x_um", "y_um", "z_um"}]
+        example = ", ".join(map(repr, columns)) if len(columns) > 1 else "'x', 'y', 'z'"
+        problems.add(
+            where,
+            expected=f"coordinates (n_cells, {width})",
+            found=f"obsm keys {show(adata.obsm)}",
+            next=f"{where} = adata.obs[[{example}]].to_numpy(), or name the key by spatial_key=...",
+        )
+        return None
+    values = to_numbers(adata.obsm[spatial_key])
+    if isinstance(values, list):
+        found = f"values that are none: {show(values)}"
+        problems.add(where, expected="numbers", found=found, next=f"{where} = {where}.astype(float)")
+        return None
+    if values.ndim != 2 or not 2 + (depth_key is None) <= values.shape[1] <= 3:
+        flat = values.ndim == 2 and values.shape[1] == 2
+        problems.add(
+            where,
+            expected=f"(n_cells, {width}) with x, y{' and the depth z' if depth_key is None else ''}",
+            found=f"shape {values.shape}" + (", that is coordinates without depth" if flat else ""),
+            next="isost.pp.stack_sections(sections, z=depths), or write each cell's depth to adata.obs['z'] and pass "
+            "depth_key='z'",
+        )
+        return None
+    return values
+
+
+def _read_depth(adata: AnnData, depth_key: str, problems: Problems) -> np.ndarray | None:
+    where = f"adata.obs[{depth_key!r}]"
+    if depth_key not in adata.obs:
+        columns = f"the columns {show(adata.obs)}"
+        problems.add(where, expected="a column of depths", found=columns, next="name one of these by depth_key=...")
+        return None
+    values = to_numbers(adata.obs[depth_key])
+    if isinstance(values, list):
+        problems.add(
+            where,
+            expected="depths as numbers, in the unit of x and y",
+            found=f"text: {show(values)}",
+            next=f"{where} = {where}.map({{{values[0]!r}: 0.0, ...}}).astype(float), with a number for each of them",
+        )
+        return None
+    return values
+
+
+def _check_values(values: np.ndarray, where: str, problems: Problems) -> None:
+    table = values.reshape(len(values), -1)
+    bad = ~np.isfinite(table).all(axis=1)
+    if bad.any():
+        rows = f"numpy.isfinite({where})" + (".all(axis=1)" if values.ndim == 2 else "")
+        problems.add(
+            where,
+            expected="finite coordinates",
+            found=f"NaN or infinity in {show_rows(bad)}",
+            next=f"adata = adata[{rows}].copy()  # without these cells",
+        )
+    far = np.any(np.isfinite(table) & (np.abs(table) > LARGEST_COORDINATE), axis=1)
+    if far.any():
+        rows = f"(abs({where}) < {LARGEST_COORDINATE:g})" + (".all(axis=1)" if values.ndim == 2 else "")
+        problems.add(
+            where,
+            expected=f"coordinates within {LARGEST_COORDINATE:g}",
+            found=f"larger ones in {show_rows(far)}: an overflow, or a stand-in for missing values",
+            next=f"adata = adata[{rows}].copy()  # without these cells",
+        )
+    if values.ndim == 2 and len(values) > 1 and not bad.any() and not np.ptp(values[:, :2], axis=0).any():
+        problems.add(
+            where,
+            expected="cells at different places",
+            found="the same x and y for all cells",
+            next=f"{where} = positions (n_cells, 3)",
+        )
