@@ -1,0 +1,22 @@
+"""Preprocessing: sections into one stack, expression into a representation that decodes to genes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isost.pp._embed import embed
+    from isost.pp._stack_sections import stack_sections
+
+__all__ = ["embed", "stack_sections"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module(f"isost.pp._{name}"), name)
+    raise AttributeError(f"module 'isost.pp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+
+from isost._core.checks import Problems, show
+from isost._core.decoder import MEAN_KEY, least_squares_loadings
+from isost._core.expression import Summary, check_expression, expression_of, is_clipped, summarise
+from isost._core.random import Rng, numpy_generator
+from isost._logging import logger
+from isost.pp._normalise import Normalisation, choose_normalisation, lognormalise
+
+# Up to here the covariance of genes is small and one pass over the cells gives it; beyond, Lanczos steps are cheaper.
+COVARIANCE_GENES = 2000
+
+# Components whose variance is this far below the first are rounding errors of float32.
+LEAST_VARIANCE = 1e-7
+
+
+def embed(
+    adata: AnnData,
+    *,
+    n_comps: int = 50,
+    n_top_genes: int | None = None,
+    target_sum: float | None = None,
+    log1p: bool | None = None,
+    layer: str | None = None,
+    section_key: str | None = None,
+    rng: Rng = None,
+) -> None:
+    """Embed cells by log-normalisation and PCA, such that the components decode to all genes.
+
+    Whole numbers are counts: they are scaled to the median total (as `scanpy.pp.normalize_total` does) and log(1 + x)
+    is taken. Fractions beyond 20 count as normalised already (by cell volume or total) and only log(1 + x) is taken;
+    fractions up to 20 count as log-normalised, and values with negative fractions as scaled: both stay as they are.
+    What was assumed is logged. Sparse input stays sparse.
+
+    Parameters
+    ----------
+    adata
+        Cells of all sections; not a view, and in memory.
+    n_comps
+        Number of principal components, at most one less than cells and than genes; fewer are kept, and said, where the
+        data have no more.
+    n_top_genes
+        Decompose this many highly variable genes (`scanpy.pp.highly_variable_genes`) and mark them in
+        `var["highly_variable"]`. With None, genes that are marked there already, or else all of them.
+    target_sum
+        Total of each cell before the logarithm; given, totals are always scaled.
+    log1p
+        Whether to take log(1 + x), where the values would be misjudged.
+    layer
+        Layer of raw or normalised expression; `X` by default.
+    section_key
+        Column of `obs`: highly variable genes are ranked within each section, so that differences between sections
+        select none.
+    rng
+        Seed or generator for the start vector of the iterative PCA of more than 2000 genes.
+
+    Returns
+    -------
+    None. Writes, and leaves `X` and `layers` as they are:
+
+    `obsm["X_pca"]` : (n_cells, n_comps) float32
+        Scores.
+    `varm["PCs"]` : (n_genes, n_comps) float32
+        Loadings of all genes: those of the PCA, and by least squares on the scores for genes outside it.
+    `var["pca_mean"]` : float32
+        Mean of each gene; x = mean + PCs @ scores.
+    `uns["pca"]`
+        Variance and its ratio, as `scanpy.pp.pca` writes them.
+    `uns["isost"]["embed"]`
+        What the values were taken to be (`found`), `target_sum`, `log1p`, `layer`, `n_comps`.
+
+    Raises
+    ------
+    ValueError
+        For a view or a backed AnnData, non-finite, overflowed or negative counts, or no variation; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> import isost
+    >>> counts = np.random.default_rng(0).poisson(5.0, (30, 12)).astype("float32")
+    >>> adata = AnnData(counts)
+    >>> isost.pp.embed(adata, n_comps=4)
+    >>> adata.obsm["X_pca"].shape, adata.varm["PCs"].shape
+    ((30, 4), (12, 4))
+    """
+    started = perf_counter()
+    _check_arguments(adata, n_comps, n_top_genes, target_sum, section_key)
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    summary = _inspect(expression_of(adata, layer), where)
+    how = choose_normalisation(summary, target_sum=target_sum, log1p=log1p, layer=layer)
+    logger.info("embed: %s holds %s", where, how)
+    matrix = lognormalise(adata, how)
+    mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
+    pca = _decompose(matrix if mask is None else matrix[:, mask], n_comps, rng)
+    loadings = pca.varm["PCs"] if mask is None else _extend_loadings(matrix, mask, pca)
+    mean = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+
+    adata.obsm["X_pca"] = pca.obsm["X_pca"]
+    adata.varm["PCs"] = loadings.astype(np.float32)
+    adata.var[MEAN_KEY] = mean.astype(np.float32)
+    if mask is not None:
+        adata.var["highly_variable"] = mask
+    adata.uns["pca"] = {
+        "params": {"zero_center": True, "use_highly_variable": mask is not None, "mean": MEAN_KEY},
+        "variance": pca.uns["pca"]["variance"],
+        "variance_ratio": pca.uns["pca"]["variance_ratio"],
+    }
+    kept = pca.obsm["X_pca"].shape[1]
+    adata.uns["isost"] = dict(adata.uns.get("isost", {})) | {"embed": how.to_uns() | {"n_comps": kept}}
+    logger.info(
+        "embed: wrote obsm['X_pca'] (%d cells x %d), varm['PCs'], var[%r], uns['isost']; %.0f%% of the variance, %.1f s",
+        adata.n_obs,
+        kept,
+        MEAN_KEY,
+        100 * pca.uns["pca"]["variance_ratio"].sum(),
+        perf_counter() - started,
+    )
+
+
+def _check_arguments(
+    adata: AnnData, n_comps: int, n_top_genes: int | None, target_sum: float | None, section_key: str | None
+) -> None:
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"adata: expected an AnnData, found {type(adata).__name__}. Next: isost.pp.stack_sections(...)")
+    problems = Problems()
+    if adata.is_view:
+        problems.add(
+            "adata",
+            expected="an AnnData that owns its data, as results are written to it",
+            found="a view of another AnnData",
+            next="adata = adata.copy()",
+        )
+    if adata.isbacked:
+        problems.add("adata", expected="data in memory", found="a backed AnnData", next="adata = adata.to_memory()")
+    if min(adata.shape) < 2:
+        problems.add(
+            "adata", expected="two cells and two genes or more", found=f"shape {adata.shape}", next="look at the subset"
+        )
+    for name, value in (("n_comps", n_comps), ("n_top_genes", n_top_genes), ("target_sum", target_sum)):
+        if value is not None and not value > 0:
+            problems.add(name, expected="a number above 0", found=f"{value!r}", next=f"leave {name} out")
+    if section_key is not None and section_key not in adata.obs:
+        columns = f"{section_key!r}, while the columns are {show(adata.obs)}"
+        problems.add("section_key", expected="a column of adata.obs", found=columns, next="name one of these")
+    if problems:
+        raise problems.error("The expression cannot be embedded")
+
+
+def _inspect(matrix: Any, where: str) -> Summary:
+    problems = Problems()
+    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
+        problems.add(
+            where,
+            expected="a numpy or scipy sparse matrix",
+            found=type(matrix).__name__,
+            next="adata = adata.to_memory()",
+        )
+        raise problems.error("The expression cannot be embedded")
+    summary = summarise(matrix)
+    check_expression(summary, where, problems)
+    if problems:
+        raise problems.error("The expression cannot be embedded")
+    if is_clipped(summary):
+        logger.warning(
+            "%s reaches %g, the largest value of %s: larger counts may have been cut off or wrapped around. "
+            "Next: store counts as float32 or int32.",
+            where,
+            summary.largest,
+            summary.dtype,
+        )
+    empty, unused = int((summary.totals == 0).sum()), int((~summary.used).sum())
+    if empty and summary.smallest >= 0:
+        logger.warning(
+            "%s: %d of %d cells hold nothing; they stay, at the origin of expression", where, empty, len(summary.totals)
+        )
+    if unused:
+        logger.info(
+            "%s: %d of %d genes are zero everywhere; they stay and decode to zero", where, unused, len(summary.used)
+        )
+    return summary
+
+
+def _select_genes(
+    adata: AnnData, matrix: Any, how: Normalisation, n_top_genes: int | None, section_key: str | None
+) -> np.ndarray | None:
+    if n_top_genes is None:
+        if "highly_variable" not in adata.var:
+            return None
+        mask = adata.var["highly_variable"].to_numpy(dtype=bool)
+        logger.info("embed: PCA of the %d genes marked in var['highly_variable']", mask.sum())
+        return mask
+    if n_top_genes >= adata.n_vars:
+        logger.info("embed: n_top_genes=%d, and there are %d genes: all are used", n_top_genes, adata.n_vars)
+        return None
+    if how.found.startswith("scaled"):
+        raise ValueError(
+            "n_top_genes: expected counts or log-normalised expression to rank genes by, found scaled values. "
+            "Next: isost.pp.embed(adata, layer=...) with the layer of counts, or leave n_top_genes out."
+        )
+    ranked = AnnData(matrix, obs=adata.obs[[] if section_key is None else [section_key]].astype(str).astype("category"))
+    ranked.uns["log1p"] = {"base": None}
+    ranked = sc.pp.highly_variable_genes(ranked, n_top_genes=n_top_genes, batch_key=section_key, inplace=False)
+    mask = ranked["highly_variable"].to_numpy(dtype=bool)
+    logger.info(
+        "embed: PCA of the %d most variable genes%s",
+        mask.sum(),
+        "" if section_key is None else f", ranked within each {section_key}",
+    )
+    return mask
+
+
+def _decompose(matrix: Any, n_comps: int, rng: Rng) -> AnnData:
+    n_cells, n_genes = matrix.shape
+    most = min(n_cells, n_genes) - 1
+    if n_comps > most:
+        logger.info("embed: %d components, as %d cells x %d genes have no more", most, n_cells, n_genes)
+    pca = AnnData(matrix)
+    sc.pp.pca(
+        pca,
+        n_comps=min(n_comps, most),
+        svd_solver="covariance_eigh" if n_genes <= COVARIANCE_GENES else "arpack",
+        random_state=int(numpy_generator(rng).integers(2**31)),
+        mask_var=None,
+    )
+    variance = pca.uns["pca"]["variance"]
+    keep = variance > LEAST_VARIANCE * variance[0]
+    if not variance[0] > 0:
+        raise ValueError(
+            "expression: expected values that differ between cells, found the same in all of them. "
+            "Next: name the layer that holds the counts by layer=..."
+        )
+    if not keep.all():
+        logger.info("embed: %d of %d components vary, the others are left out", keep.sum(), len(keep))
+        pca.obsm["X_pca"] = pca.obsm["X_pca"][:, keep]
+        pca.varm["PCs"] = pca.varm["PCs"][:, keep]
+        pca.uns["pca"] = {name: pca.uns["pca"][name][keep] for name in ("variance", "variance_ratio")}
+    return pca
+
+
+def _extend_loadings(matrix: Any, mask: np.ndarray, pca: AnnData) -> np.ndarray:
+    loadings = np.empty((len(mask), pca.obsm["X_pca"].shape[1]))
+    loadings[mask] = pca.varm["PCs"]
+    loadings[~mask] = least_squares_loadings(matrix[:, ~mask], pca.obsm["X_pca"].astype(np.float64))
+    return loadings
