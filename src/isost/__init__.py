@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isost import datasets, metrics, pl, pp, tl
+    from isost import datasets, get, metrics, pl, pp, tl
     from isost.reconstruction import Reconstruction
 
 __version__ = "0.1.0"
 
-__all__ = ["Reconstruction", "__version__", "datasets", "metrics", "pl", "pp", "tl"]
+__all__ = ["Reconstruction", "__version__", "datasets", "get", "metrics", "pl", "pp", "tl"]
 
-_NAMESPACES = ("datasets", "metrics", "pl", "pp", "tl")
+_NAMESPACES = ("datasets", "get", "metrics", "pl", "pp", "tl")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,157 @@
+"""The SpatialData door: a volume and the cells that fill it as elements, in the input's unit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from spatialdata import SpatialData, read_zarr
+from spatialdata.models import Image3DModel, Labels3DModel, PointsModel, TableModel
+from spatialdata.transformations import Scale, Translation
+from spatialdata.transformations import Sequence as Steps
+
+from isost._core.carry import Cells
+from isost._core.folder import written_beside
+from isost._core.grid import Grid
+from isost._core.stack import Stack
+from isost._core.tables import cells_obs, feature_names, make_table
+from isost._core.volume import Volume
+
+FORMAT_VERSION = 1
+_EDGE = 64  # of a chunk: 64^4 float32 are 64 MiB, far below the 2 GiB that compression takes
+
+
+def build_spatialdata(
+    stack: Stack,
+    grid: Grid,
+    volume: Volume,
+    cells: Cells,
+    n_cells: np.ndarray,
+    *,
+    genes: Sequence[str] | None,
+    params: dict[str, Any],
+) -> SpatialData:
+    """Put everything into one SpatialData, coordinate system "global".
+
+    Parameters
+    ----------
+    cells
+        Cells that fill the grid.
+    n_cells
+        (z, y, x), how many of them lie in each voxel.
+    genes
+        Names of the volume's channels where it holds genes; None where it holds features.
+    params
+        JSON-able, kept under `attrs["isost"]`.
+    """
+    names = feature_names(stack.use_rep, stack.n_features) if genes is None else list(genes)
+    # one plane of a voxel's thickness holds the cells of one section
+    per_volume = (volume.density / grid.voxel_size)[None]
+    images = {
+        "isost_volume": _image(volume.mean, names, grid, scale_factors=grid.scale_factors),
+        "isost_uncertainty": _image(volume.std, names, grid),
+        "isost_density": _image(per_volume, ["density"], grid),
+    }
+    labels = Labels3DModel.parse(
+        da.from_array(volume.mask.astype(np.uint8), chunks=_EDGE),
+        dims=("z", "y", "x"),
+        transformations={"global": _to_global(grid)},
+    )
+    return SpatialData(
+        images=images,
+        labels={"isost_mask": labels},
+        points={"isost_points": _points(cells)},
+        tables={
+            "isost_cells": _cells_table(stack, cells, genes),
+            "isost_voxels": _voxels_table(stack, grid, volume, n_cells, genes),
+        },
+        attrs={"isost": _attrs(stack, grid, genes, params)},
+    )
+
+
+def write_zarr(sdata: SpatialData, path: str | os.PathLike[str]) -> SpatialData:
+    """Write to a new zarr store, completely or not at all, and open it lazily.
+
+    Raises
+    ------
+    OSError
+        If the path exists or writing fails; nothing is left behind then.
+    """
+    with written_beside(path) as fresh:
+        try:
+            sdata.write(fresh)
+        finally:
+            sdata.path = None
+    return read_zarr(Path(path).expanduser().absolute())
+
+
+def _to_global(grid: Grid) -> Steps:
+    # the centre of voxel i is at i + 0.5 in an element's own coordinates
+    axes = ("z", "y", "x")
+    return Steps([Scale([grid.voxel_size] * 3, axes=axes), Translation(grid.origin[::-1], axes=axes)])
+
+
+def _image(
+    values: np.ndarray, channels: list[str], grid: Grid, scale_factors: list[dict[str, int]] | None = None
+) -> Any:
+    chunks = dict(zip("czyx", (min(_EDGE, length) for length in values.shape), strict=True))
+    return Image3DModel.parse(
+        da.from_array(values, chunks=tuple(chunks.values())),
+        dims=("c", "z", "y", "x"),
+        c_coords=channels,
+        transformations={"global": _to_global(grid)},
+        scale_factors=scale_factors,
+        chunks=chunks,
+    )
+
+
+def _points(cells: Cells) -> Any:
+    frame = pd.DataFrame(cells.coords, columns=["x", "y", "z"])
+    return PointsModel.parse(frame, npartitions=1 + len(frame) // 1_000_000)
+
+
+def _cells_table(stack: Stack, cells: Cells, genes: Sequence[str] | None) -> AnnData:
+    table = make_table(stack, cells.coords, cells.features, cells_obs(stack, cells), genes)
+    table.obs["region"] = pd.Categorical(["isost_points"] * table.n_obs)
+    table.obs["instance_id"] = np.arange(table.n_obs)
+    return TableModel.parse(table, region="isost_points", region_key="region", instance_key="instance_id")
+
+
+def _voxels_table(
+    stack: Stack, grid: Grid, volume: Volume, n_cells: np.ndarray, genes: Sequence[str] | None
+) -> AnnData:
+    index = np.argwhere(volume.mask)
+    obs = pd.DataFrame(index, columns=["z", "y", "x"], index=pd.RangeIndex(len(index)).astype(str))
+    obs["n_cells"] = n_cells[volume.mask]
+    centres = grid.origin + (index[:, ::-1] + 0.5) * grid.voxel_size
+    return TableModel.parse(make_table(stack, centres, volume.features, obs, genes))
+
+
+def _attrs(stack: Stack, grid: Grid, genes: Sequence[str] | None, params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "unit": stack.unit,
+        "voxel_size": grid.voxel_size,
+        "origin": [float(value) for value in grid.origin],
+        "shape": list(grid.shape),
+        "use_rep": stack.use_rep,
+        "channels": "features" if genes is None else "genes",
+        "sections": {
+            "name": list(stack.names),
+            "depth": [float(depth) for depth in stack.depths],
+            "n_cells": [int(size) for size in np.diff(stack.starts)],
+        },
+        "density": {
+            "unit": f"cells / {stack.unit}^3",
+            "definition": "cells per unit area of a section, divided by voxel_size: each plane of voxels holds the "
+            "cells of one section. Times voxel_size it is the areal density; divided by a section's true thickness, "
+            "that is the density of the tissue.",
+        },
+        "params": params,
+    }

@@ -1,0 +1,100 @@
+"""What a fitted stack is asked for: places, depths and genes, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+
+from isost._core.stack import Decoder, Stack
+
+
+def checked_places(stack: Stack, coords: np.ndarray) -> np.ndarray:
+    """Places (n, 3) float64, x, y, z in the stack's unit.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+    ValueError
+        If the shape is another, a place is NaN or infinite, or a depth lies outside the stack.
+    """
+    try:
+        places = np.array(coords, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"coords: expected numbers (n, 3), found {type(coords).__name__} that is not: {error}. "
+            "Next: numpy.column_stack([x, y, z])."
+        ) from error
+    if places.ndim != 2 or places.shape[1] != 3:
+        raise ValueError(f"coords: expected shape (n, 3), found {places.shape}. Next: numpy.column_stack([x, y, z]).")
+    bad = ~np.isfinite(places).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"coords: expected finite places, found {bad.sum()} of {len(bad)} with NaN or infinity. "
+            "Next: coords[numpy.isfinite(coords).all(axis=1)]."
+        )
+    places[:, 2] = _inside(stack, places[:, 2])
+    return places
+
+
+def checked_depth(stack: Stack, z: float) -> float:
+    """One depth inside the stack.
+
+    Raises
+    ------
+    TypeError
+        If it is not one number.
+    ValueError
+        If it lies outside the stack.
+    """
+    if isinstance(z, bool) or not isinstance(z, Real):
+        raise TypeError(f"z: expected a depth, one number, found {z!r}. Next: ask once for each depth.")
+    return float(_inside(stack, np.array([z], dtype=np.float64))[0])
+
+
+def checked_genes(stack: Stack, genes: str | Sequence[str] | None) -> tuple[list[str] | None, np.ndarray | None]:
+    """Distinct names of the genes asked for and their positions in the decoder; None, None where none are.
+
+    Raises
+    ------
+    KeyError
+        If a gene is unknown.
+    ValueError
+        If the list is empty, or the representation has no loadings.
+    """
+    if genes is None:
+        return None, None
+    asked = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
+    if not asked:
+        raise ValueError("genes: expected names, found an empty list. Next: leave genes out.")
+    return asked, decoder_of(stack).index(asked)
+
+
+def decoder_of(stack: Stack) -> Decoder:
+    """Get the stack's decoder.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if stack.decoder is None:
+        raise ValueError(
+            f"genes: expected a representation with loadings, found obsm[{stack.use_rep!r}] without any. "
+            "Next: leave genes out to have the features, or fit on isost.pp.embed(adata)."
+        )
+    return stack.decoder
+
+
+def _inside(stack: Stack, z: np.ndarray) -> np.ndarray:
+    low, high = stack.depths[0], stack.depths[-1]
+    slack = 1e-9 * (high - low)  # of rounding in the caller's arithmetic
+    outside = ~((z >= low - slack) & (z <= high + slack))
+    if outside.any():
+        raise ValueError(
+            f"z: expected depths inside the stack, {low:g} to {high:g} {stack.unit}, found "
+            f"{', '.join(f'{value:g}' for value in z[outside][:3])}. Next: ask within that range."
+        )
+    return np.clip(z, low, high)

@@ -1,0 +1,174 @@
+"""A fitted model as a folder: JSON, a state_dict and npz; never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isost._core.field import Field
+from isost._core.folder import check_target, written_beside
+from isost._core.model import SDEModel
+from isost._core.stack import Decoder, Stack
+
+FORMAT = "isost.Reconstruction"
+FORMAT_VERSION = 1
+HEADER = "isost.json"
+_FILES = ("model.pt", "stack.npz", "field.npz")
+_REMEDY = "Next: save it again from the fit, or run isost.tl.fit anew"
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a reconstruction is made of."""
+
+    stack: Stack
+    model: SDEModel
+    field: Field
+    history: dict[str, list[float]]
+    params: dict[str, Any]
+
+
+def save_parts(parts: Parts, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write the folder beside its place and move it there.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists, unless `overwrite` is given and it is a saved reconstruction.
+    OSError
+        If writing fails; what was at `path` is still there.
+    """
+    target = check_target(path, overwrite=overwrite)
+    if target.exists() and not (target / HEADER).is_file():
+        raise FileExistsError(
+            f"Expected a saved reconstruction to overwrite, found {target} without {HEADER}. Next: choose another path."
+        )
+    contents = {"model.pt": _model_bytes(parts.model), "stack.npz": _npz_bytes(_stack_arrays(parts.stack)),
+                "field.npz": _npz_bytes(parts.field.state())}  # fmt: skip
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": parts.model.config,
+        "stack": {"use_rep": parts.stack.use_rep, "unit": parts.stack.unit},
+        "history": parts.history,
+        "params": parts.params,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    contents[HEADER] = json.dumps(header, indent=1, allow_nan=True).encode()
+    with written_beside(path, overwrite=overwrite) as fresh:
+        fresh.mkdir()
+        for name, content in contents.items():
+            (fresh / name).write_bytes(content)
+
+
+def load_parts(path: str | os.PathLike[str]) -> Parts:
+    """Read a folder that `save_parts` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or a file of it is missing.
+    ValueError
+        If it is something else, was written by a newer version, or is damaged.
+    """
+    folder = Path(path).expanduser().absolute()
+    header = _read_header(folder)
+    contents = {name: _read_bytes(folder / name) for name in _FILES}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != header.get("sha256", {}).get(name):
+            raise _damaged(folder / name, "its checksum differs from the one noted when it was saved")
+    try:
+        stack = _stack_of(_arrays(contents["stack.npz"]), header["stack"])
+        model = SDEModel(**header["model"])
+        state = torch.load(io.BytesIO(contents["model.pt"]), map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+        model.eval()
+        field = Field.from_state(model, stack, _arrays(contents["field.npz"]))
+        return Parts(stack, model, field, header["history"], header["params"])
+    except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise _damaged(folder, str(error).splitlines()[0]) from error
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Expected the folder of a saved reconstruction, found none at {folder}. Next: check the path; "
+            "Reconstruction.save(path) writes one."
+        )
+    try:
+        header = json.loads(_read_bytes(folder / HEADER))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(folder / HEADER, str(error)) from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(
+            f"Expected the folder of a saved reconstruction, found another {HEADER} in {folder}. Next: check the path."
+        )
+    version = header.get("format_version")
+    if not isinstance(version, int):
+        raise _damaged(folder / HEADER, f"format_version is {version!r}")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"Expected format version {FORMAT_VERSION} or older, found {version} in {folder}. "
+            "Next: pip install --upgrade isost."
+        )
+    return header
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"Expected {HEADER}, {', '.join(_FILES)} in a saved reconstruction, found no {path.name} in {path.parent}. "
+            f"{_REMEDY}."
+        ) from error
+
+
+def _damaged(path: Path, found: str) -> ValueError:
+    return ValueError(f"Expected an undamaged saved reconstruction, found {path} damaged: {found}. {_REMEDY}.")
+
+
+def _model_bytes(model: SDEModel) -> bytes:
+    # through memory: a full disk is then an OSError of the write, not an internal error of torch's writer
+    buffer = io.BytesIO()
+    torch.save({name: value.detach().cpu() for name, value in model.state_dict().items()}, buffer)
+    return buffer.getvalue()
+
+
+def _npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
+    arrays = {name: getattr(stack, name) for name in ("coords", "features", "starts", "depths", "rows")}
+    arrays["names"] = np.array(stack.names, dtype=np.str_)
+    arrays["obs_names"] = np.asarray(stack.obs_names, dtype=np.str_)
+    if stack.decoder is not None:
+        arrays["genes"] = np.array(stack.decoder.genes, dtype=np.str_)
+        arrays["loadings"], arrays["mean"] = stack.decoder.loadings, stack.decoder.mean
+    return arrays
+
+
+def _stack_of(arrays: dict[str, np.ndarray], words: dict[str, str]) -> Stack:
+    decoder = None
+    if "genes" in arrays:
+        decoder = Decoder(tuple(arrays.pop("genes").tolist()), arrays.pop("loadings"), arrays.pop("mean"))
+    names = tuple(arrays.pop("names").tolist())
+    return Stack(**arrays, names=names, decoder=decoder, use_rep=words["use_rep"], unit=words["unit"])

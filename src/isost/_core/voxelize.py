@@ -1,0 +1,64 @@
+"""Cells to voxels (eq 10), and the cells that fill a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+
+from isost._core.carry import Cells, sweep, thin
+from isost._core.grid import Grid
+from isost._core.model import SDEModel
+from isost._core.stack import Stack
+
+
+def voxelize(grid: Grid, coords: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the cells in each cube of the grid and average what they carry (eq 10); linear in cells and voxels.
+
+    Parameters
+    ----------
+    coords
+        (n, 3) in the input's unit; cells outside the grid are left out.
+    values
+        (n, C).
+
+    Returns
+    -------
+    Number of cells, (z, y, x) int64, and the mean of their values, (C, z, y, x) float32, NaN in cubes without cells.
+    """
+    voxel = grid.index(coords)
+    kept = voxel >= 0
+    voxel, values = voxel[kept], np.asarray(values)[kept]
+    count = np.bincount(voxel, minlength=grid.n_voxels)
+    mean = np.full((values.shape[1], grid.n_voxels), np.nan, dtype=np.float32)
+    held = count > 0
+    for channel in range(values.shape[1]):
+        total = np.bincount(voxel, weights=values[:, channel], minlength=grid.n_voxels)
+        mean[channel, held] = total[held] / count[held]
+    return count.reshape(grid.shape), mean.reshape(-1, *grid.shape)
+
+
+def fill(model: SDEModel, stack: Stack, grid: Grid, generator: torch.Generator) -> Cells:
+    """Draw the section at every plane of the grid and spread its cells over the thickness of the plane.
+
+    One realisation: a cell follows the same noisy path through all planes of a gap. Depths stay inside the stack.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    gap_of = np.clip(np.searchsorted(stack.depths, grid.depths, side="right") - 1, 0, stack.n_sections - 2)
+    # gap by gap, because both clouds of every plane are in memory until they are thinned
+    parts = [
+        thin(cells, generator)
+        for gap in np.unique(gap_of)
+        for cells in sweep(model, stack, grid.depths[gap_of == gap], seed=seed)
+    ]
+    joined = join(parts)
+    jitter = torch.rand(len(joined.row), generator=generator, dtype=torch.float64).numpy() - 0.5
+    z = np.clip(joined.coords[:, 2] + jitter * grid.voxel_size, stack.depths[0], stack.depths[-1])
+    return replace(joined, coords=np.column_stack([joined.coords[:, :2], z]))
+
+
+def join(parts: Sequence[Cells]) -> Cells:
+    """All cells of several draws, one after the other."""
+    return Cells(*(np.concatenate([getattr(cells, field.name) for cells in parts]) for field in fields(Cells)))

@@ -1,0 +1,23 @@
+"""Tools: fit, reconstruct, cross-validate."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isost.tl._cross_validate import cross_validate
+    from isost.tl._fit import fit
+    from isost.tl._reconstruct import reconstruct
+
+__all__ = ["cross_validate", "fit", "reconstruct"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module(f"isost.tl._{name}"), name)
+    raise AttributeError(f"module 'isost.tl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

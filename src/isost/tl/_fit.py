@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields
+from typing import Any, Literal
+
+import torch
+from anndata import AnnData
+
+from isost._core.fit import fit_stack
+from isost._core.options import FitOptions
+from isost._core.random import Rng, torch_generator
+from isost._core.stack import Stack, read_stack
+from isost.reconstruction import Reconstruction
+
+
+def fit(
+    adata: AnnData,
+    *,
+    section_key: str | None = "section",
+    spatial_key: str = "spatial",
+    depth_key: str | None = None,
+    use_rep: str = "X_pca",
+    objective: Literal["bridge", "trajectory"] = "bridge",
+    preset: str | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    rng: Rng = None,
+    **options: Any,
+) -> Reconstruction:
+    """Fit the coupled stochastic differential equations of shape and expression along depth.
+
+    ds = f_s(s, z, N) dz + sigma_s dW and dg = f_g(s, g, z, N) dz + sigma_g dW, and a second pair from the last section
+    to the first (eqs 1-6 and 8 of Li, Bao et al. 2025, bioRxiv 10.1101/2025.08.15.670472).
+
+    Parameters
+    ----------
+    adata
+        Cells of all sections; not changed.
+    section_key
+        Column of `obs` that names each cell's section. Without the default column, or with None, each distinct depth is
+        a section.
+    spatial_key
+        Key in `obsm` of the positions (n_cells, 3) x, y, z, or (n_cells, 2) with `depth_key`, all in one unit.
+    depth_key
+        Column of `obs` with each cell's depth, in place of the third coordinate.
+    use_rep
+        Key in `obsm` of the expression that is carried, (n_cells, n_features). `isost.pp.embed` or `scanpy.pp.pca` make
+        one that decodes to genes; any other is carried as itself.
+    objective
+        ``"bridge"``: sections are coupled once by optimal transport and the drifts are regressed on Brownian bridges
+        between coupled cells. ``"trajectory"``: the paper's, Sinkhorn W2 and expression losses on simulated cells
+        (eq 7), in three phases; slower.
+    preset
+        Hyperparameters of one of the paper's data sets, with depth in mm: ``"mouse_brain_merfish"``,
+        ``"mouse_kidney_arrayseq"``, ``"human_embryo_cs7"``, ``"spinal_cord_visium"``, ``"mouse_embryo_time"``. None:
+        defaults in the stack's own scale.
+    device
+        ``"cpu"`` or ``"cuda"``; None for the GPU where there is one.
+    progress
+        Show a bar.
+    rng
+        Seed or generator; the same seed gives the same fit on one machine.
+    **options
+        What differs from the preset or the defaults: ``epochs`` (of each phase), ``learning_rate``, ``dz`` (Euler
+        step), ``sigma_xy``, ``sigma_z``, ``sigma_g`` (diffusions), ``alpha`` (weight of expression beside shape),
+        ``max_cells`` (of one step, bounds memory), ``width``, ``unet_depth``, ``n_neighbours`` (networks),
+        ``n_candidates``, ``feature_weight`` (coupling).
+
+    Returns
+    -------
+    Reconstruction
+        Ask it for a `section`, for `expression` at any place, or for a volume (`to_spatialdata`). Ctrl-C while it fits
+        keeps the best weights so far.
+
+    Raises
+    ------
+    ValueError
+        If the stack cannot be read (every problem is listed), or a setting is impossible.
+    TypeError
+        If an option is unknown.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.letters(200)
+    >>> isost.pp.embed(adata, n_comps=5)
+    >>> fitted = isost.tl.fit(adata, epochs=2, progress=False, rng=0)
+    >>> fitted.section(50, rng=0).n_vars
+    12
+    """
+    settings = checked_options(options)
+    stack = read_stack(adata, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, use_rep=use_rep)
+    return fit_read(stack, settings, objective=objective, preset=preset, device=device, progress=progress, rng=rng)
+
+
+def fit_read(stack: Stack, options: FitOptions, *, rng: Rng, **how: Any) -> Reconstruction:
+    """Fit a stack that has been read."""
+    fitted = fit_stack(stack, generator=torch_generator(rng), options=options, **how)
+    return Reconstruction(stack, fitted.model, fitted.field, fitted.history, fitted.info)
+
+
+def checked_options(options: dict[str, Any]) -> FitOptions:
+    """Make the options of a fit.
+
+    Raises
+    ------
+    TypeError
+        If one is unknown.
+    """
+    known = [field.name for field in fields(FitOptions)]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(
+                f"Expected options of a fit ({', '.join(known)}), found {name!r}. "
+                f"Next: {f'did you mean {close[0]!r}?' if close else 'leave it out.'}"
+            )
+    return FitOptions(**options)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+from anndata import AnnData
+from spatialdata import SpatialData
+
+from isost._core.export import write_zarr
+from isost._core.folder import check_target
+from isost._core.grid import make_grid
+from isost._core.random import Rng, torch_generator
+from isost._core.requests import checked_genes
+from isost._core.stack import Stack, check_stack, read_stack
+from isost._logging import logger
+from isost.pp._embed import embed
+from isost.reconstruction import Reconstruction
+from isost.tl._fit import checked_options, fit, fit_read
+
+_READING = ("section_key", "spatial_key", "depth_key", "use_rep")
+_FITTING = ("objective", "preset", "device", "progress")
+
+
+def reconstruct(
+    adata: AnnData | None = None,
+    *,
+    voxel_size: float | None = None,
+    genes: str | Sequence[str] | None = None,
+    volume: Literal["field", "cells"] = "field",
+    max_memory: float | None = None,
+    fitted: Reconstruction | None = None,
+    output: str | os.PathLike[str] | None = None,
+    rng: Rng = None,
+    **fit_options: Any,
+) -> SpatialData:
+    """Turn a stack of sections into an isotropic 3D volume of expression with single cells.
+
+    With nothing else said it finds sections and depths, embeds a copy where there is no ``obsm["X_pca"]`` (see
+    `isost.pp.embed`), fits (see `isost.tl.fit`) on the GPU where there is one, and chooses a voxel size that suits the
+    distances of cells and sections and fits into memory. What cannot be done is said before the fit begins.
+
+    Parameters
+    ----------
+    adata
+        Cells of all sections; not changed. May be left out where `fitted` is given.
+    voxel_size
+        Edge of a voxel in the input's unit; None to have it chosen.
+    genes
+        Genes to have as channels of the volume and in ``X`` of the tables. None: the volume holds the features, from
+        which `isost.get.gene` decodes any gene lazily.
+    volume
+        ``"field"``: the best estimate of mean expression at each voxel. ``"cells"``: the paper's, the mean of one
+        realisation's cells in each voxel (eq 10).
+    max_memory
+        GiB that the result may take; None for half of the machine's memory.
+    fitted
+        What `isost.tl.fit` returned, to make a volume without fitting again.
+    output
+        New zarr store to write. The result is then opened from there, lazily.
+    rng
+        Seed or generator, of the fit and of the cells that are drawn.
+    **fit_options
+        Parameters of `isost.tl.fit`: ``section_key``, ``spatial_key``, ``depth_key``, ``use_rep``, ``objective``,
+        ``preset``, ``device``, ``progress``, ``epochs`` and so on.
+
+    Returns
+    -------
+    spatialdata.SpatialData
+        Elements as in `Reconstruction.to_spatialdata`, coordinate system "global" in the input's unit.
+
+    Raises
+    ------
+    FileExistsError
+        If `output` exists.
+    KeyError
+        If a gene is unknown.
+    TypeError
+        If an option is unknown, or options of a fit are given together with `fitted`.
+    ValueError
+        If the stack cannot be read, `fitted` is of other cells, or the volume does not fit into memory.
+    OSError
+        If writing fails; nothing is left at `output` then.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.letters(200)
+    >>> sdata = isost.tl.reconstruct(adata, voxel_size=50, epochs=2, progress=False, rng=0)
+    >>> sdata["isost_volume"]["scale0"].image.dims
+    ('c', 'z', 'y', 'x')
+    >>> sdata.tables["isost_cells"].obsm["spatial"].shape[1]
+    3
+    """
+    started = perf_counter()
+    if output is not None:
+        check_target(output)
+    generator = torch_generator(rng)
+    if fitted is not None:
+        _check_fitted(fitted, adata, fit_options)
+    else:
+        reading, fitting, rest = _split(fit_options)
+        options = checked_options(rest)
+        stack = _read(adata, reading, generator)
+        asked, _ = checked_genes(stack, genes)
+        n_channels = stack.n_features if asked is None else len(asked)
+        voxel_size = make_grid(stack, voxel_size, n_channels=n_channels, max_memory=max_memory).voxel_size
+        fitted = fit_read(stack, options, rng=generator, **fitting)
+    sdata = fitted.to_spatialdata(voxel_size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
+    written = f"made {', '.join(name for _, name, _ in sdata.gen_elements())}"
+    if output is not None:
+        sdata = write_zarr(sdata, output)
+        written += f"; wrote {os.fspath(output)}"
+    _log_end(sdata, perf_counter() - started, written)
+    return sdata
+
+
+def _check_fitted(fitted: Reconstruction, adata: AnnData | None, fit_options: dict[str, Any]) -> None:
+    if not isinstance(fitted, Reconstruction):
+        raise TypeError(
+            f"fitted: expected what isost.tl.fit returns, found {type(fitted).__name__}. Next: leave fitted out."
+        )
+    if fit_options:
+        raise TypeError(
+            f"Expected no options of a fit together with fitted, found {', '.join(fit_options)}. Next: leave them out."
+        )
+    if adata is not None and set(fitted.stack.obs_names) - set(adata.obs_names):
+        raise ValueError(
+            "fitted: expected a fit of the cells of adata, found one with others. Next: leave adata or fitted out."
+        )
+
+
+def _split(fit_options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """How to read, how to fit (with the defaults of `fit`), and the other options."""
+    defaults = inspect.signature(fit).parameters
+    groups = [{key: fit_options.get(key, defaults[key].default) for key in keys} for keys in (_READING, _FITTING)]
+    return groups[0], groups[1], {key: fit_options[key] for key in fit_options if key not in _READING + _FITTING}
+
+
+def _read(adata: AnnData | None, reading: dict[str, Any], rng: Rng) -> Stack:
+    """Read the stack, from an embedded copy where there is no embedding yet."""
+    if isinstance(adata, AnnData) and reading["use_rep"] == "X_pca" and "X_pca" not in adata.obsm:
+        geometry = {key: value for key, value in reading.items() if key != "use_rep"}
+        check_stack(adata, **geometry)
+        logger.info("no obsm['X_pca']: a copy is embedded by isost.pp.embed")
+        adata = _copy_of_what_is_needed(adata, **geometry)
+        embed(adata, rng=rng)
+    return read_stack(adata, **reading)
+
+
+def _copy_of_what_is_needed(
+    adata: AnnData, section_key: str | None, spatial_key: str, depth_key: str | None
+) -> AnnData:
+    """Make an AnnData that shares X and has what the stack is read from."""
+    columns = [key for key in (section_key, depth_key) if key in adata.obs]
+    return AnnData(
+        X=adata.X[:] if adata.isbacked else adata.X,
+        obs=adata.obs[columns].copy(),
+        var=adata.var[[key for key in ("highly_variable",) if key in adata.var]].copy(),
+        obsm={spatial_key: adata.obsm[spatial_key]},
+        uns={key: adata.uns[key] for key in ("spatial_unit",) if key in adata.uns},
+    )
+
+
+def _log_end(sdata: SpatialData, seconds: float, written: str) -> None:
+    run = sdata.attrs["isost"]
+    logger.info(
+        "reconstruct: %.1f s; %s voxels (z, y, x) of %g %s, %d cells; %s",
+        seconds, " x ".join(map(str, run["shape"])), run["voxel_size"], run["unit"],
+        sdata.tables["isost_cells"].n_obs, written,
+    )  # fmt: skip
