@@ -87,7 +87,8 @@ def _find(file: PublicFile, dataset: Dataset, cache: Path) -> Path:
     if file.url is None:
         raise FileNotFoundError(
             f"{file.name}: expected in the folder of {_VARIABLE} ({folder or 'not set'}) or in {cache}, "
-            f"found in neither. Next: put it there; the tidy file has no public address, it was made from {dataset.source}."
+            "found in neither. Next: put it there; the tidy file has no public address, "
+            f"it was made from {dataset.source}."
         )
     return _download(file, cache)
 

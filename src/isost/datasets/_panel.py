@@ -22,6 +22,8 @@ KINDS = (
 DOMAINS = ("layer 1", "layer 2", "layer 3", "layer 4", "nucleus")
 CELL_TYPES = ("type 1", "type 2", "type 3", "type 4", "type N", "glia", "vascular")
 
+#: Transcripts of a cell after total-count normalisation.
+TARGET_SUM = 1e4
 #: Shape of the gamma distribution (mean 1) that scatters the rate of a `noise` gene from cell to cell.
 NOISE_SHAPE = 2.0
 

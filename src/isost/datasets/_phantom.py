@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Literal, get_args, overload
+from dataclasses import asdict, dataclass
+from typing import get_args
 
 import anndata as ad
 import numpy as np
@@ -8,44 +9,49 @@ import numpy as np
 from isost._core.random import Rng, numpy_generator
 from isost._logging import logger
 from isost.datasets._panel import GenePanel, softmax
+from isost.datasets._sampling import SectionEffect, assemble, draw_section
 from isost.datasets._shapes import Geometry, Shape
-from isost.datasets._truth import PhantomTruth, SectionEffect
+from isost.datasets._truth import PhantomTruth
 
 
-@overload
-def phantom(
-    shape: Shape = ...,
-    *,
-    n_sections: int = ...,
-    n_cells: int = ...,
-    n_genes: int = ...,
-    spacing: float = ...,
-    extent: float = ...,
-    library_size: float = ...,
-    count_noise: bool = ...,
-    section_effects: float = ...,
-    dropout: float = ...,
-    return_truth: Literal[False] = ...,
-    rng: Rng = ...,
-) -> ad.AnnData: ...
+@dataclass(frozen=True)
+class _Parameters:
+    """All that decides a phantom, as it is recorded in ``uns["phantom"]``."""
 
+    shape: Shape
+    n_sections: int
+    n_cells: int
+    n_genes: int
+    spacing: float
+    extent: float
+    library_size: float
+    count_noise: bool
+    section_effects: float
+    dropout: float
+    seed: int
 
-@overload
-def phantom(
-    shape: Shape = ...,
-    *,
-    n_sections: int = ...,
-    n_cells: int = ...,
-    n_genes: int = ...,
-    spacing: float = ...,
-    extent: float = ...,
-    library_size: float = ...,
-    count_noise: bool = ...,
-    section_effects: float = ...,
-    dropout: float = ...,
-    return_truth: Literal[True],
-    rng: Rng = ...,
-) -> tuple[ad.AnnData, PhantomTruth]: ...
+    def check(self) -> None:
+        """Raise one ValueError that names every parameter out of range."""
+        wrong = []
+        if self.shape not in get_args(Shape):
+            wrong.append(f"shape: expected one of {', '.join(get_args(Shape))}, found {self.shape!r}")
+        for name, least in (("n_sections", 2), ("n_cells", 1), ("n_genes", 1)):
+            if getattr(self, name) < least:
+                wrong.append(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        for name in ("spacing", "extent", "library_size"):
+            if not 0.0 < getattr(self, name) < np.inf:
+                wrong.append(f"{name}: expected a positive number, found {getattr(self, name)}")
+        if not 0.0 <= self.section_effects < np.inf:
+            wrong.append(f"section_effects: expected 0 or a positive number, found {self.section_effects}")
+        if not 0.0 <= self.dropout < 1.0:
+            wrong.append(f"dropout: expected a share of at least 0 and below 1, found {self.dropout}")
+        if wrong:
+            raise ValueError("; ".join(wrong) + ". Next: call phantom() with values in these ranges.")
+
+    def truth(self) -> PhantomTruth:
+        geometry = Geometry(self.shape, self.extent, (self.n_sections - 1) * self.spacing)
+        panel = GenePanel.draw(self.n_genes, np.random.default_rng([self.seed, 0]))
+        return PhantomTruth(geometry, panel, self.n_cells, self.library_size)
 
 
 def phantom(
@@ -60,9 +66,8 @@ def phantom(
     count_noise: bool = True,
     section_effects: float = 0.0,
     dropout: float = 0.0,
-    return_truth: bool = False,
     rng: Rng = 0,
-) -> ad.AnnData | tuple[ad.AnnData, PhantomTruth]:
+) -> ad.AnnData:
     """Make a stack of sections through an analytic 3D tissue whose truth is known at every depth.
 
     The tissue is a smooth map of material coordinates (a, b) in [-1, 1]^2 to the plane at each depth. Domains, cell
@@ -94,8 +99,6 @@ def phantom(
         log(gain) ~ N(0, s^2) and an offset uniform between 0 and s / 2 of the gene's base rate.
     dropout
         Share of each section's cells lost in a round hole at a random place, at least 0 and below 1.
-    return_truth
-        Return the `PhantomTruth` too. It is also had from the data: ``phantom_truth(adata)``.
     rng
         Seed or generator. The same seed gives the same tissue and the same cells.
 
@@ -106,9 +109,7 @@ def phantom(
         ``obsm["spatial"]`` (n, 3) float64, ``obsm["material"]`` (n, 2) float32 the true material coordinates;
         ``var["kind"]``, ``var["target"]`` (domain of a marker, type of a cell_type gene);
         ``varm["section_gain"]``, ``varm["section_offset"]`` (n_genes, n_sections) if `section_effects` > 0;
-        ``uns["phantom"]`` the parameters from which `phantom_truth` makes the truth again.
-    PhantomTruth
-        If `return_truth`.
+        ``uns["phantom"]`` the parameters, from which `phantom_truth` makes the truth.
 
     Raises
     ------
@@ -118,40 +119,41 @@ def phantom(
     Examples
     --------
     >>> import isost
-    >>> adata, truth = isost.datasets.phantom("bending", n_cells=200, return_truth=True)
+    >>> adata = isost.datasets.phantom("bending", n_cells=200)
     >>> adata.obs["section"].cat.categories.size
     9
+    >>> truth = isost.datasets.phantom_truth(adata)
     >>> truth.expression(adata.obsm["spatial"][:3], genes=["gradient_x_1"]).shape
     (3, 1)
     """
-    _check(locals())
-    seed = int(numpy_generator(rng).integers(2**62))
-    truth = _truth(shape, n_sections, n_cells, n_genes, spacing, extent, library_size, seed)
-    generator = np.random.default_rng([seed, 1])
+    parameters = _Parameters(
+        shape,
+        n_sections,
+        n_cells,
+        n_genes,
+        spacing,
+        extent,
+        library_size,
+        count_noise,
+        section_effects,
+        dropout,
+        seed=int(numpy_generator(rng).integers(2**62)),
+    )
+    parameters.check()
+    truth = parameters.truth()
+    generator = np.random.default_rng([parameters.seed, 1])
     effects = [_draw_effect(truth.panel, section_effects, generator) for _ in range(n_sections)]
     sections = [
-        truth.draw(k * spacing, None, generator, count_noise=count_noise, effect=effect, hole=dropout)
+        draw_section(truth, k * spacing, None, generator, count_noise=count_noise, effect=effect, hole=dropout)
         for k, effect in enumerate(effects)
     ]
-    adata = truth.assemble(sections, [f"s{k + 1}" for k in range(n_sections)], count_noise=count_noise)
+    adata = assemble(sections, [f"s{k + 1}" for k in range(n_sections)], truth.panel, count_noise=count_noise)
     if section_effects > 0.0:
         adata.varm["section_gain"] = np.column_stack([effect.gain for effect in effects if effect])
         adata.varm["section_offset"] = np.column_stack([effect.offset for effect in effects if effect])
-    adata.uns["phantom"] = {
-        "shape": shape,
-        "n_sections": n_sections,
-        "n_cells": n_cells,
-        "n_genes": n_genes,
-        "spacing": float(spacing),
-        "extent": float(extent),
-        "library_size": float(library_size),
-        "count_noise": count_noise,
-        "section_effects": float(section_effects),
-        "dropout": float(dropout),
-        "seed": seed,
-    }
+    adata.uns["phantom"] = asdict(parameters)
     logger.info("phantom: %s, %d sections, %d cells, %d genes", shape, n_sections, adata.n_obs, n_genes)
-    return (adata, truth) if return_truth else adata
+    return adata
 
 
 def phantom_truth(adata: ad.AnnData) -> PhantomTruth:
@@ -185,31 +187,11 @@ def phantom_truth(adata: ad.AnnData) -> PhantomTruth:
             'uns["phantom"]: expected the parameters of a phantom, found none. '
             "Next: pass what isost.datasets.phantom() returned."
         )
-    p = adata.uns["phantom"]
-    return _truth(
-        p["shape"],
-        int(p["n_sections"]),
-        int(p["n_cells"]),
-        int(p["n_genes"]),
-        float(p["spacing"]),
-        float(p["extent"]),
-        float(p["library_size"]),
-        int(p["seed"]),
-    )
-
-
-def _truth(
-    shape: Shape,
-    n_sections: int,
-    n_cells: int,
-    n_genes: int,
-    spacing: float,
-    extent: float,
-    library_size: float,
-    seed: int,
-) -> PhantomTruth:
-    geometry = Geometry(shape, extent, (n_sections - 1) * spacing)
-    return PhantomTruth(geometry, GenePanel.draw(n_genes, np.random.default_rng([seed, 0])), n_cells, library_size)
+    recorded = adata.uns["phantom"]
+    # A file gives numpy scalars back.
+    return _Parameters(
+        **{key: value.item() if isinstance(value, np.generic) else value for key, value in recorded.items()}
+    ).truth()
 
 
 def _draw_effect(panel: GenePanel, strength: float, rng: np.random.Generator) -> SectionEffect | None:
@@ -218,21 +200,3 @@ def _draw_effect(panel: GenePanel, strength: float, rng: np.random.Generator) ->
     base = softmax(panel.base[None])[0]
     gain = np.exp(strength * rng.standard_normal(len(base)))
     return SectionEffect(gain, rng.uniform(0.0, 0.5 * strength, len(base)) * base)
-
-
-def _check(given: dict) -> None:
-    wrong = []
-    if given["shape"] not in get_args(Shape):
-        wrong.append(f"shape: expected one of {', '.join(get_args(Shape))}, found {given['shape']!r}")
-    for name, least in (("n_sections", 2), ("n_cells", 1), ("n_genes", 1)):
-        if given[name] < least:
-            wrong.append(f"{name}: expected {least} or more, found {given[name]}")
-    for name in ("spacing", "extent", "library_size"):
-        if not 0.0 < given[name] < np.inf:
-            wrong.append(f"{name}: expected a positive number, found {given[name]}")
-    if not 0.0 <= given["section_effects"] < np.inf:
-        wrong.append(f"section_effects: expected 0 or a positive number, found {given['section_effects']}")
-    if not 0.0 <= given["dropout"] < 1.0:
-        wrong.append(f"dropout: expected a share of at least 0 and below 1, found {given['dropout']}")
-    if wrong:
-        raise ValueError("; ".join(wrong) + ". Next: call phantom() with values in these ranges.")
