@@ -124,12 +124,12 @@ def lognormalise(adata: AnnData, normalisation: Normalisation | None = None) -> 
     how = recorded_normalisation(adata) if normalisation is None else normalisation
     raw = expression_of(adata, how.layer)
     matrix = sparse.csr_matrix(raw, dtype=np.float32, copy=True) if sparse.issparse(raw) else np.array(raw, np.float32)
-    values = matrix.data if sparse.issparse(matrix) else matrix
+    values: np.ndarray = matrix if isinstance(matrix, np.ndarray) else matrix.data
     if how.target_sum is not None:
         # Summed in float64 from what was stored: a uint8 total would wrap around at 255.
         totals = np.asarray(raw.sum(axis=1, dtype=np.float64)).ravel()
         factor = np.divide(how.target_sum, totals, out=np.zeros_like(totals), where=totals > 0).astype(np.float32)
-        values *= np.repeat(factor, np.diff(matrix.indptr)) if sparse.issparse(matrix) else factor[:, None]
+        values *= factor[:, None] if isinstance(matrix, np.ndarray) else np.repeat(factor, np.diff(matrix.indptr))
     if how.log1p:
         np.log1p(values, out=values)
     return matrix

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._core.checks import Problems, show, show_rows, to_numbers
+from isost._core.sections import SECTION_KEY
+from isost._logging import logger
+from isost.pp._concatenate import concatenate
+
+
+def stack_sections(
+    adatas: Sequence[AnnData] | Mapping[str, AnnData],
+    *,
+    z: Sequence[float] | Mapping[str, float],
+    section_key: str = SECTION_KEY,
+    spatial_key: str = "spatial",
+    join: str = "inner",
+) -> AnnData:
+    """Put sections and their depths together into one AnnData.
+
+    Parameters
+    ----------
+    adatas
+        Sections, in any order. A mapping names them; in a list a section is named by its `obs[section_key]` where that
+        holds one name, else by its place: `"section_0"`, `"section_1"`, ...
+    z
+        Depth of each section, in the unit of x and y: in the order of `adatas`, or a mapping from section names.
+    section_key
+        Column of `obs` to write section names to.
+    spatial_key
+        Key in `obsm` of the positions, (n_cells, 2), or (n_cells, 3) whose third column is replaced.
+    join
+        `"inner"` keeps the genes that all sections share; `"outer"` keeps all genes, with zeros where a section did not
+        measure one.
+
+    Returns
+    -------
+    A new AnnData with the cells in the order of depth; the sections are left as they are.
+
+    `obsm[spatial_key]` : (n_cells, 3) float64
+        x, y as they were, and z.
+    `obs[section_key]` : ordered categorical
+        Section of each cell; categories in the order of depth.
+    `obs_names`
+        As they were, if unique over all sections; else with the section's name appended.
+
+    Layers, `obs`, `obsm`, `var` and `varm` are kept where all sections have them, `var` and `varm` where they also
+    agree. PCA scores are kept only where all sections share their loadings. Entries of `uns` that differ are moved to
+    `uns["section_uns"][section]`. Whatever is left out is logged.
+
+    Raises
+    ------
+    TypeError
+        If a section is no AnnData.
+    ValueError
+        If depths or positions are missing, not numbers or not finite, two depths are equal, sections are empty, names
+        of genes occur twice or no gene is shared. All problems are listed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> import isost
+    >>> draw = np.random.default_rng(0)
+    >>> sections = [AnnData(draw.random((4, 3)), obsm={"spatial": draw.random((4, 2))}) for _ in range(2)]
+    >>> adata = isost.pp.stack_sections(sections, z=[50, 0])
+    >>> adata.obs["section"].cat.categories.tolist(), adata.obsm["spatial"][:, 2].tolist()
+    (['section_1', 'section_0'], [0.0, 0.0, 0.0, 0.0, 50.0, 50.0, 50.0, 50.0])
+    """
+    sections = _name_sections(adatas, section_key)
+    problems = Problems()
+    if join not in ("inner", "outer"):
+        problems.add(
+            "join", expected="'inner' or 'outer'", found=repr(join), next="leave join out for the shared genes"
+        )
+    if len(sections) < 2:
+        problems.add(
+            "adatas",
+            expected="two sections or more",
+            found=f"{len(sections)}",
+            next="isost.pp.stack_sections([first, second], z=[0, 50])",
+        )
+    depths = _read_depths(sections, z, problems)
+    for name, section in sections.items():
+        _check_section(name, section, spatial_key, problems)
+    _check_genes(sections, problems)
+    if problems:
+        raise problems.error("The sections cannot be stacked")
+    ordered = {name: sections[name] for name in sorted(sections, key=depths.__getitem__)}
+    stacked = concatenate(ordered, spatial_key=spatial_key, join=join)
+    labels = np.repeat(np.arange(len(ordered)), [section.n_obs for section in ordered.values()])
+    stacked.obs[section_key] = pd.Categorical.from_codes(labels, categories=list(ordered), ordered=True)
+    plane = np.concatenate([np.asarray(to_numbers(one.obsm[spatial_key]))[:, :2] for one in ordered.values()])
+    stacked.obsm[spatial_key] = np.column_stack([plane, np.array([depths[name] for name in ordered])[labels]])
+    logger.info(
+        "stack_sections: %d sections from z = %g to %g, %d cells, %d genes",
+        len(ordered),
+        min(depths.values()),
+        max(depths.values()),
+        *stacked.shape,
+    )
+    return stacked
+
+
+def _name_sections(adatas: Sequence[AnnData] | Mapping[str, AnnData], section_key: str) -> dict[str, AnnData]:
+    listed = list(adatas.values()) if isinstance(adatas, Mapping) else adatas
+    if isinstance(listed, AnnData) or not all(isinstance(one, AnnData) for one in listed):
+        others = [listed] if isinstance(listed, AnnData) else [one for one in listed if not isinstance(one, AnnData)]
+        raise TypeError(
+            f"adatas: expected a list or mapping of AnnData, found {show({type(one).__name__ for one in others})}. "
+            "Next: isost.pp.stack_sections([first, second], z=[0, 50])."
+        )
+    if isinstance(adatas, Mapping):
+        return {str(name): section for name, section in adatas.items()}
+    own = [list(one.obs[section_key].astype(str).unique()) if section_key in one.obs else [] for one in listed]
+    if all(len(names) == 1 for names in own) and len({names[0] for names in own}) == len(own):
+        return {names[0]: one for names, one in zip(own, listed, strict=True)}
+    width = len(str(len(listed) - 1))
+    return {f"section_{place:0{width}d}": one for place, one in enumerate(listed)}
+
+
+def _read_depths(
+    sections: dict[str, AnnData], z: Sequence[float] | Mapping[str, float], problems: Problems
+) -> dict[str, float]:
+    if isinstance(z, Mapping):
+        given = {str(name): depth for name, depth in z.items()}
+        found = f"depths of {show(given)}"
+    else:
+        listed = np.atleast_1d(np.asarray(z, dtype=object))
+        given = dict(zip(sections, listed, strict=True)) if listed.shape == (len(sections),) else {}
+        found = f"{listed.size} depths"
+    if set(given) != set(sections):
+        problems.add(
+            "z",
+            expected=f"one depth for each of the {len(sections)} sections ({show(sections)})",
+            found=found,
+            next=f"z={{{next(iter(sections), 'name')!r}: 0.0, ...}} with a depth for every section",
+        )
+        return {}
+    values = to_numbers(np.array([given[name] for name in sections], dtype=object))
+    if isinstance(values, list) or not np.isfinite(values).all():
+        found = show(values if isinstance(values, list) else values[~np.isfinite(values)].tolist())
+        problems.add("z", expected="finite numbers", found=found, next="z=[0.0, 50.0, ...] in the unit of x and y")
+        return {}
+    at_depth: dict[float, list[str]] = {}
+    for name, depth in zip(sections, values.tolist(), strict=True):
+        at_depth.setdefault(depth, []).append(name)
+    if len(at_depth) < len(sections):
+        problems.add(
+            "z",
+            expected="every section at a depth of its own",
+            found="; ".join(f"{show(names)} at {depth:g}" for depth, names in at_depth.items() if len(names) > 1),
+            next="give each section its own depth; pieces of one section are first joined by anndata.concat",
+        )
+    return dict(zip(sections, values.tolist(), strict=True))
+
+
+def _check_section(name: str, section: AnnData, spatial_key: str, problems: Problems) -> None:
+    if not section.n_obs:
+        problems.add(f"section {name!r}", expected="cells", found="none", next="leave this section and its depth out")
+        return
+    if not section.var_names.is_unique:
+        repeated = section.var_names[section.var_names.duplicated()].unique()
+        problems.add(
+            f"section {name!r}, var_names",
+            expected="every gene once",
+            found=f"{len(repeated)} names that occur more than once ({show(repeated)})",
+            next="section.var_names_make_unique()",
+        )
+    where = f"section {name!r}, obsm[{spatial_key!r}]"
+    if spatial_key not in section.obsm:
+        found = f"obsm keys {show(section.obsm)}"
+        problems.add(where, expected="(n_cells, 2) x, y", found=found, next="name the key by spatial_key=...")
+        return
+    values = to_numbers(section.obsm[spatial_key])
+    if isinstance(values, list):
+        problems.add(where, expected="numbers", found=show(values), next="convert them by .astype(float)")
+    elif values.ndim != 2 or values.shape[1] not in (2, 3):
+        found = f"shape {values.shape}"
+        problems.add(where, expected="(n_cells, 2) x, y or (n_cells, 3)", found=found, next="keep the columns x and y")
+    elif not np.isfinite(values[:, :2]).all():
+        problems.add(
+            where,
+            expected="finite x and y",
+            found=f"NaN or infinity in {show_rows(~np.isfinite(values[:, :2]).all(axis=1))}",
+            next=f"section = section[numpy.isfinite(section.obsm[{spatial_key!r}][:, :2]).all(axis=1)]",
+        )
+    elif values.shape[1] == 3 and np.ptp(values[:, 2]) > 0:
+        logger.info(
+            "stack_sections: %s had a third column from %g to %g", where, values[:, 2].min(), values[:, 2].max()
+        )
+
+
+def _check_genes(sections: dict[str, AnnData], problems: Problems) -> None:
+    genes = [set(map(str, section.var_names)) for section in sections.values() if section.n_obs]
+    if len(genes) < 2 or set.intersection(*genes):
+        return
+    alike = set.intersection(*({gene.lower() for gene in group} for group in genes))
+    problems.add(
+        "var_names",
+        expected="genes that all sections share",
+        found="none in common: "
+        + "; ".join(f"{name!r} has {show(one.var_names, 3)}" for name, one in sections.items()),
+        next="section.var_names = section.var_names.str.upper()" + f" ({len(alike)} genes differ in case only)"
+        if alike
+        else "use one kind of names (symbols or Ensembl ids) in all sections",
+    )
