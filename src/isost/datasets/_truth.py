@@ -16,10 +16,29 @@ from isost.datasets._shapes import ROUNDNESS, Geometry, round_area, round_jacobi
 
 @dataclass(frozen=True)
 class PhantomTruth:
-    """What is true of a phantom at any place and depth; see `isost.datasets.phantom`.
+    """What is true of a phantom at any place and depth; `isost.datasets.phantom_truth` makes it.
 
-    All methods take positions (n, 3) in the unit of the phantom (µm). Section effects, holes and count noise are no
-    part of the truth.
+    Positions are in the unit of the phantom (µm). Section effects, holes and count noise are no part of the truth.
+
+    Parameters
+    ----------
+    geometry
+        Map between material and physical coordinates.
+    panel
+        Domains' and genes' patterns in material coordinates.
+    n_cells
+        Expected number of cells of a section.
+    library_size
+        Mean number of transcripts of a cell.
+
+    Examples
+    --------
+    >>> import isost
+    >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("bending", n_cells=100, n_genes=10))
+    >>> truth.inside([[0.0, 0.0, 75.0], [5000.0, 0.0, 75.0]]).tolist()
+    [True, False]
+    >>> truth.sample_section(75.0, n=300, rng=0).shape
+    (300, 10)
     """
 
     geometry: Geometry
@@ -33,14 +52,35 @@ class PhantomTruth:
         return self.panel.names
 
     def inside(self, coords: np.ndarray) -> np.ndarray:
-        """Whether positions (n, 3) lie in the tissue, as (n,) bool."""
+        """Say whether positions lie in the tissue.
+
+        Parameters
+        ----------
+        coords
+            Positions (n, 3).
+
+        Returns
+        -------
+        np.ndarray
+            (n,) bool.
+        """
         return np.isfinite(self.geometry.to_material(coords)[0])
 
     def density(self, coords: np.ndarray) -> np.ndarray:
-        """Give the expected cells of a section per unit area of its plane (n,) float64; 0 outside the tissue.
+        """Give the expected number of cells of a section per unit area of its plane.
 
         The density of the material divided by the Jacobian of the map to physical coordinates: it integrates to
         `n_cells` over the plane at every depth.
+
+        Parameters
+        ----------
+        coords
+            Positions (n, 3).
+
+        Returns
+        -------
+        np.ndarray
+            (n,) float64, per µm²; 0 outside the tissue.
         """
         a, b = self.geometry.to_material(coords)
         found = np.isfinite(a)
@@ -77,14 +117,42 @@ class PhantomTruth:
         return self._mean_over_types(coords, genes, lambda p: np.log1p(TARGET_SUM * p))
 
     def rate(self, coords: np.ndarray, *, genes: Sequence[str] | None = None) -> np.ndarray:
-        """Give the expected transcripts of each gene in 1e4, the mean over the types found at x, (n, n_genes) float64.
+        """Give the expected number of transcripts of each gene in 1e4, the mean over the types found at x.
 
-        A cell's expected count is this times its library size over 1e4. NaN outside the tissue.
+        A cell's expected count is this times its library size over 1e4.
+
+        Parameters
+        ----------
+        coords
+            Positions (n, 3).
+        genes
+            Names of the genes wanted, in order; all of them by default.
+
+        Returns
+        -------
+        np.ndarray
+            (n, n_genes) float64; NaN outside the tissue.
+
+        Raises
+        ------
+        KeyError
+            If a gene is not one of the phantom's.
         """
         return self._mean_over_types(coords, genes, lambda p: TARGET_SUM * p)
 
     def domain(self, coords: np.ndarray) -> np.ndarray:
-        """Name of the domain at each position (n,), as str; empty outside the tissue."""
+        """Name the domain at each position.
+
+        Parameters
+        ----------
+        coords
+            Positions (n, 3).
+
+        Returns
+        -------
+        np.ndarray
+            (n,) str; empty outside the tissue.
+        """
         a, b = self.geometry.to_material(coords)
         found = np.isfinite(a)
         names = np.full(len(a), "", dtype=object)
@@ -92,11 +160,22 @@ class PhantomTruth:
         return names.astype(str)
 
     def type_probability(self, coords: np.ndarray) -> np.ndarray:
-        """Give the probability (n, n_types) of each cell type, in the order of ``obs["cell_type"]``; NaN outside."""
+        """Give the probability of each cell type at each position.
+
+        Parameters
+        ----------
+        coords
+            Positions (n, 3).
+
+        Returns
+        -------
+        np.ndarray
+            (n, n_types) float64, types in the order of the categories of ``obs["cell_type"]``; NaN outside the tissue.
+        """
         return domain_membership(*self.geometry.to_material(coords)) @ type_of_domain()
 
     def sample_section(
-        self, z: float, n: int | None = None, *, count_noise: bool = True, rng: Rng = None
+        self, z: float, *, n: int | None = None, count_noise: bool = True, rng: Rng = None
     ) -> ad.AnnData:
         """Draw the cells of a section at any depth, without section effects.
 

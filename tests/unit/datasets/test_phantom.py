@@ -66,7 +66,7 @@ def test_density_integrates_to_the_number_of_cells(shape: Shape, z: float) -> No
 def test_cells_are_drawn_from_the_density(shape: Shape, z: float) -> None:
     truth = phantom_truth(phantom(shape, n_cells=1000, n_genes=1))
     n, side = 40_000, 100.0
-    cells = truth.sample_section(z, n, rng=3).obsm["spatial"]
+    cells = truth.sample_section(z, n=n, rng=3).obsm["spatial"]
     assert truth.inside(cells).all()
     grid = _grid(z)
     edges = np.arange(-900.0, 900.0 + side, side)
@@ -90,7 +90,7 @@ def test_still_is_evenly_dense_but_for_the_known_slope() -> None:
 
 def test_mean_counts_are_the_expected_ones() -> None:
     truth = phantom_truth(phantom("bending", n_genes=20, library_size=400.0))
-    cells = truth.sample_section(130.0, 20_000, rng=1)
+    cells = truth.sample_section(130.0, n=20_000, rng=1)
     expected = truth.rate(cells.obsm["spatial"]) * 400.0 / 1e4
     for region in (cells.obs["domain"] == "layer 1", cells.obs["domain"] == "nucleus"):
         counts = cells.X[region.to_numpy()].toarray()
@@ -117,7 +117,7 @@ def test_without_count_noise_the_mean_is_the_expression() -> None:
 
 def test_normalised_counts_tend_to_the_expression() -> None:
     truth = phantom_truth(phantom(n_genes=30, library_size=1e6))
-    cells = truth.sample_section(50.0, 3000, rng=0)
+    cells = truth.sample_section(50.0, n=3000, rng=0)
     counts = cells.X.toarray().astype(np.float64)
     normalised = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
     expected = truth.expression(cells.obsm["spatial"])
