@@ -94,8 +94,8 @@ def stack_sections(
     stacked = concatenate(ordered, spatial_key=spatial_key, join=join)
     labels = np.repeat(np.arange(len(ordered)), [section.n_obs for section in ordered.values()])
     stacked.obs[section_key] = pd.Categorical.from_codes(labels, categories=list(ordered), ordered=True)
-    plane = np.concatenate([np.asarray(to_numbers(one.obsm[spatial_key]))[:, :2] for one in ordered.values()])
-    stacked.obsm[spatial_key] = np.column_stack([plane, np.array([depths[name] for name in ordered])[labels]])
+    places = [_place(name, one, depths[name], spatial_key) for name, one in ordered.items()]
+    stacked.obsm[spatial_key] = np.concatenate(places)
     logger.info(
         "stack_sections: %d sections from z = %g to %g, %d cells, %d genes",
         len(ordered),
@@ -189,10 +189,15 @@ def _check_section(name: str, section: AnnData, spatial_key: str, problems: Prob
             found=f"NaN or infinity in {show_rows(~np.isfinite(values[:, :2]).all(axis=1))}",
             next=f"section = section[numpy.isfinite(section.obsm[{spatial_key!r}][:, :2]).all(axis=1)]",
         )
-    elif values.shape[1] == 3 and np.ptp(values[:, 2]) > 0:
-        logger.info(
-            "stack_sections: %s had a third column from %g to %g", where, values[:, 2].min(), values[:, 2].max()
-        )
+
+
+def _place(name: str, section: AnnData, depth: float, spatial_key: str) -> np.ndarray:
+    coords = np.asarray(to_numbers(section.obsm[spatial_key]))
+    if coords.shape[1] == 3 and np.any(coords[:, 2] != depth):
+        low, high = np.min(coords[:, 2]), np.max(coords[:, 2])
+        was = f"{low:g}" if low == high else f"from {low:g} to {high:g}"
+        logger.info("stack_sections: section %r, obsm[%r]: z %s is replaced by %g", name, spatial_key, was, depth)
+    return np.column_stack([coords[:, :2], np.full(len(coords), depth)])
 
 
 def _check_genes(sections: dict[str, AnnData], problems: Problems) -> None:

@@ -112,7 +112,13 @@ def test_tilted_sections_are_read_with_a_warning(make_stack, caplog):
 
 @pytest.mark.parametrize(
     ("said", "unit", "z"),
-    [("µm", "um", 1e3), ("microns", "um", 1e3), ("um of the atlas", "um", 1e3), ("mm", "mm", 1.0), ("px", "pixel", 1e3)],
+    [
+        ("µm", "um", 1e3),
+        ("microns", "um", 1e3),
+        ("um of the atlas", "um", 1e3),
+        ("mm", "mm", 1.0),
+        ("px", "pixel", 1e3),
+    ],
 )
 def test_unit_is_the_first_word_of_uns(make_stack, said, unit, z):
     adata = make_stack()
