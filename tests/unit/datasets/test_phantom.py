@@ -7,6 +7,7 @@ from typing import get_args
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse, stats
 from scipy.spatial import cKDTree
@@ -171,6 +172,15 @@ def test_domains_and_types_agree() -> None:
     for domain, own in zip(DOMAINS, CELL_TYPES, strict=False):
         inside = adata.obs.loc[adata.obs["domain"] == domain, "cell_type"]
         assert inside.value_counts().idxmax() == own
+
+
+def test_targets_are_where_their_genes_are_high() -> None:
+    adata = phantom(n_cells=3000, n_sections=2, count_noise=False)
+    for kind, label, names in (("marker", "domain", DOMAINS), ("cell_type", "cell_type", CELL_TYPES)):
+        genes = adata.var_names[adata.var["kind"] == kind]
+        assert len(genes) >= len(names) - 1
+        mean = pd.DataFrame(adata[:, genes].X, columns=genes).groupby(adata.obs[label].to_numpy()).mean()
+        assert mean.idxmax().tolist() == adata.var.loc[genes, "target"].tolist()
 
 
 def test_memberships_are_probabilities() -> None:
