@@ -96,6 +96,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-key", help="column of obs with depths (default: the third coordinate)")
     parser.add_argument("--use-rep", default="X_pca", help="entry of obsm to carry (default: X_pca)")
     parser.add_argument("--objective", choices=("bridge", "trajectory"), default="bridge", help="(default: bridge)")
+    parser.add_argument("--epochs", type=int, help="passes over the stack (default: as the objective has it)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     parser.add_argument(
         "--save-model", type=Path, metavar="DIR", help="also save the fit, for isost.Reconstruction.load"
@@ -119,7 +120,7 @@ def _run(args: argparse.Namespace) -> None:
     import isost
 
     adata = _read(args.stack)
-    how = {key: getattr(args, key) for key in (*_READING, "objective", "device")}
+    how = {key: getattr(args, key) for key in (*_READING, "objective", "epochs", "device")}
     if args.save_model is not None:
         if args.use_rep == "X_pca" and "X_pca" not in adata.obsm:
             isost.pp.embed(adata, rng=args.seed)
