@@ -22,6 +22,9 @@ COVARIANCE_GENES_SPARSE, COVARIANCE_GENES_DENSE = 500, 4000
 # Components whose variance is this far below the first are rounding errors of float32.
 LEAST_VARIANCE = 1e-7
 
+# Differences below this share of the largest value are rounding errors of float32.
+SAME_VALUE = 1e-5
+
 
 def embed(
     adata: AnnData,
@@ -101,6 +104,7 @@ def embed(
     how = choose_normalisation(summary, target_sum=target_sum, log1p=log1p, layer=layer)
     logger.info("embed: %s holds %s", where, how)
     matrix = lognormalise(adata, how)
+    _check_variation(matrix, where)
     mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
     pca = _decompose(matrix if mask is None else matrix[:, mask], n_comps, rng)
     loadings = pca.varm["PCs"] if mask is None else _extend_loadings(matrix, mask, pca)
@@ -191,6 +195,17 @@ def _inspect(matrix: Any, where: str) -> Summary:
     return summary
 
 
+def _check_variation(matrix: Any, where: str) -> None:
+    extremes = [matrix.min(axis=0), matrix.max(axis=0)]
+    low, high = (extreme.toarray() if sparse.issparse(extreme) else extreme for extreme in extremes)
+    # Components of cells that are all alike would be rounding errors.
+    if not np.any(high - low > SAME_VALUE * max(-low.min(), high.max())):
+        raise ValueError(
+            f"{where}: expected values that differ between cells, found the same in all of them. "
+            "Next: name the layer that holds the counts by layer=..."
+        )
+
+
 def _select_genes(
     adata: AnnData, matrix: Any, how: Normalisation, n_top_genes: int | None, section_key: str | None
 ) -> np.ndarray | None:
@@ -236,11 +251,6 @@ def _decompose(matrix: Any, n_comps: int, rng: Rng) -> AnnData:
     )
     variance = pca.uns["pca"]["variance"]
     keep = variance > LEAST_VARIANCE * variance[0]
-    if not variance[0] > 0:
-        raise ValueError(
-            "expression: expected values that differ between cells, found the same in all of them. "
-            "Next: name the layer that holds the counts by layer=..."
-        )
     if not keep.all():
         logger.info("embed: %d of %d components vary, the others are left out", keep.sum(), len(keep))
         pca.obsm["X_pca"] = pca.obsm["X_pca"][:, keep]
