@@ -16,6 +16,7 @@ from isost._core.transport import Coupling, couple
 
 DEFAULTS = {
     "epochs": 60, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.0, "sigma_g": 0.0, "alpha": 1.0,
+    "max_cells": 1024,
 }  # fmt: skip
 
 

@@ -24,12 +24,11 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     target = Path(path).expanduser().absolute()
     if not overwrite and (target.exists() or target.is_symlink()):
         raise FileExistsError(
-            errno.EEXIST,
-            f"Expected a path that does not exist yet, found that it does. Next: remove it, or choose another: {path}",
+            f"Expected a path that does not exist yet, found {target}. Next: remove it, or choose another path."
         )
     if not target.parent.is_dir():
         raise FileNotFoundError(
-            errno.ENOENT, f"Expected a path in an existing folder, found none. Next: mkdir -p {target.parent}"
+            f"Expected a path in an existing folder, found no {target.parent}. Next: mkdir -p {target.parent}"
         )
     return target
 
@@ -67,8 +66,8 @@ def written_beside(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         if error.errno == errno.ENOSPC:
             raise OSError(
                 errno.ENOSPC,
-                f"Expected room for {target.name}, found the disk full while writing; nothing was left behind. Next: "
-                f"free space in {target.parent}, or choose another path",
+                f"Expected room for {target.name}, found the disk full while writing; nothing was left behind. "
+                f"Next: free space in {target.parent}, or choose another path.",
             ) from error
         raise
     finally:

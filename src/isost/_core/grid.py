@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 
 from isost._core.graph import median_spacing
+from isost._core.requests import as_number
 from isost._core.stack import Stack
 from isost._logging import logger
 
@@ -110,7 +110,7 @@ def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_me
         raise ValueError(
             f"voxel_size: expected one whose volume fits into {budget / GIB:,.3g} GiB (max_memory), found {size:g} "
             f"{stack.unit}, which makes {shape} voxels (z, y, x) of {n_channels} channels, about "
-            f"{needed / GIB:,.3g} GiB. Next: {_advice(stack, n_channels, budget)}ask for fewer genes, or raise max_memory."
+            f"{needed / GIB:,.3g} GiB. Next: {_advice(stack, n_channels, budget)}"
         )
     planes, rows, columns = (int(count) for count in _counts(stack, size))
     low, high = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
@@ -119,15 +119,12 @@ def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_me
 
 
 def _checked_size(voxel_size: float) -> float:
-    if isinstance(voxel_size, bool) or not isinstance(voxel_size, Real):
-        raise TypeError(
-            f"voxel_size: expected a number in the input's unit or None, found {voxel_size!r}. Next: leave it out."
-        )
-    if not (math.isfinite(voxel_size) and voxel_size > 0):
+    size = as_number("voxel_size", voxel_size)
+    if not (math.isfinite(size) and size > 0):
         raise ValueError(
-            f"voxel_size: expected a finite number above 0, found {voxel_size!r}. Next: leave it out, one is then chosen."
+            f"voxel_size: expected a finite number above 0, found {voxel_size!r}. Next: leave it out to have one chosen"
         )
-    return float(voxel_size)
+    return size
 
 
 def _budget(max_memory: float | None) -> float:
@@ -137,9 +134,10 @@ def _budget(max_memory: float | None) -> float:
             return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
         except (AttributeError, ValueError, OSError):  # no such question on Windows
             return 8.0 * GIB
-    if isinstance(max_memory, bool) or not isinstance(max_memory, Real) or not max_memory > 0:
+    gib = as_number("max_memory", max_memory)
+    if not gib > 0:
         raise ValueError(f"max_memory: expected GiB above 0, found {max_memory!r}. Next: leave it out.")
-    return float(max_memory) * GIB
+    return gib * GIB
 
 
 def _counts(stack: Stack, size: float) -> tuple[float, float, float]:
@@ -170,8 +168,8 @@ def _automatic_size(stack: Stack, n_channels: int, budget: float) -> float:
 
 
 def _advice(stack: Stack, n_channels: int, budget: float) -> str:
-    size = _smallest_size(stack, n_channels, budget)
-    return f"voxel_size={size:g} or larger fits, or " if _bytes(stack, size, n_channels) <= budget else ""
+    size, more = _smallest_size(stack, n_channels, budget), "ask for fewer genes, or raise max_memory."
+    return f"voxel_size={size:g} or larger fits, or {more}" if _bytes(stack, size, n_channels) <= budget else more
 
 
 def _smallest_size(stack: Stack, n_channels: int, budget: float, start: float | None = None) -> float:

@@ -9,8 +9,14 @@ from torch import Tensor
 from isost._core.graph import neighbours
 
 
-def sinkhorn_w2(predicted: Tensor, measured: Tensor, *, blur: float = 0.01, max_points: int | None = None,
-                generator: torch.Generator | None = None) -> Tensor:
+def sinkhorn_w2(
+    predicted: Tensor,
+    measured: Tensor,
+    *,
+    blur: float = 0.01,
+    max_points: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Debiased Sinkhorn divergence that tends to W2^2 / 2 as ``blur`` tends to 0 (geomloss' convention, p = 2).
 
     Parameters
@@ -30,7 +36,9 @@ def sinkhorn_w2(predicted: Tensor, measured: Tensor, *, blur: float = 0.01, max_
     return SamplesLoss("sinkhorn", p=2, blur=blur, debias=True, backend="tensorized")(predicted, measured)
 
 
-def nearest_cell_mse(position: Tensor, features: Tensor, measured_position: Tensor, measured_features: Tensor) -> Tensor:
+def nearest_cell_mse(
+    position: Tensor, features: Tensor, measured_position: Tensor, measured_features: Tensor
+) -> Tensor:
     """Mean squared error between each predicted cell's g and that of the measured cell nearest to where it landed.
 
     ``(n, 2)``, ``(n, P)``, ``(m, 2)``, ``(m, P)`` to a scalar. The assignment itself carries no gradient.

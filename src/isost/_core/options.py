@@ -51,7 +51,7 @@ class FitOptions:
     alpha
         Weight of the expression loss beside the shape loss.
     max_cells
-        Cells a loss looks at in one step: what bounds memory.
+        Cells a loss looks at in one step: what bounds memory. 1024 for ``bridge``, 512 for ``trajectory``.
     width, unet_depth, n_neighbours
         Width of the networks, pooling steps of the Graph U-Net, neighbours of a cell in its graph.
     n_candidates, feature_weight
@@ -66,12 +66,12 @@ class FitOptions:
     sigma_z: float | None = None
     sigma_g: float | None = None
     alpha: float | None = None
-    max_cells: int = 1024
+    max_cells: int | None = None
     width: int = 64
     unet_depth: int = 2
     n_neighbours: int = 5
     n_candidates: int = 48
-    feature_weight: float = 1.0
+    feature_weight: float = 2.0
 
     def check(self) -> None:
         """Report every impossible value together."""

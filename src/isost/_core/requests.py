@@ -29,10 +29,10 @@ def checked_places(stack: Stack, coords: np.ndarray) -> np.ndarray:
         ) from error
     if places.ndim != 2 or places.shape[1] != 3:
         raise ValueError(f"coords: expected shape (n, 3), found {places.shape}. Next: numpy.column_stack([x, y, z]).")
-    bad = ~np.isfinite(places).all(axis=1)
-    if bad.any():
+    bad = np.flatnonzero(~np.isfinite(places).all(axis=1))
+    if bad.size:
         raise ValueError(
-            f"coords: expected finite places, found {bad.sum()} of {len(bad)} with NaN or infinity. "
+            f"coords: expected finite places, found {bad.size} of {len(places)} with NaN or infinity. "
             "Next: coords[numpy.isfinite(coords).all(axis=1)]."
         )
     places[:, 2] = _inside(stack, places[:, 2])
@@ -49,9 +49,20 @@ def checked_depth(stack: Stack, z: float) -> float:
     ValueError
         If it lies outside the stack.
     """
-    if isinstance(z, bool) or not isinstance(z, Real):
-        raise TypeError(f"z: expected a depth, one number, found {z!r}. Next: ask once for each depth.")
-    return float(_inside(stack, np.array([z], dtype=np.float64))[0])
+    return float(_inside(stack, np.array([as_number("z", z)]))[0])
+
+
+def as_number(name: str, value: object) -> float:
+    """Make a float of one number.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected one number, found {value!r}. Next: pass {name}=25.0, for instance.")
+    return float(value)
 
 
 def checked_genes(stack: Stack, genes: str | Sequence[str] | None) -> tuple[list[str] | None, np.ndarray | None]:

@@ -12,6 +12,7 @@ from isost._core.stack import Stack
 
 DEFAULTS = {
     "epochs": 100, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": 0.004, "sigma_z": 0.04, "sigma_g": 0.04, "alpha": 0.1,
+    "max_cells": 512,
 }  # fmt: skip
 
 

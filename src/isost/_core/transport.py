@@ -12,6 +12,14 @@ from isost._core.graph import median_spacing
 
 N_CANDIDATES = 48
 
+# Costs count in squared reaches, so these hold in every round: the blur of a plan is a third of the reach. At first a
+# cell rather stays without a place than goes further than about one and a half reaches, so that expression and not
+# the outline decides; the last rounds make the outlines meet.
+_EPSILON = 0.1
+_RHO = (1.0, 1.0, 1.0, 1.0, 1.0, 20.0, 20.0, 20.0)
+_FIRST_REACH = 1 / 3  # of the extent
+_LAST_REACH = 4.0  # spacings
+
 
 @dataclass(frozen=True)
 class Coupling:
@@ -36,9 +44,10 @@ class Coupling:
 
 
 def sinkhorn(
-    cost: sparse.csr_matrix, *, epsilon: float, rho: float = np.inf, n_iter: int = 300, tol: float = 1e-4
-) -> sparse.csr_matrix:
-    """Entropic optimal transport between uniform masses on a sparse support, in the log domain.
+    cost: sparse.csr_matrix, *, epsilon: float, rho: float = np.inf, masses: tuple[np.ndarray, np.ndarray] | None = None,
+    n_iter: int = 300, tol: float = 1e-4,
+) -> sparse.csr_matrix:  # fmt: skip
+    """Entropic optimal transport on a sparse support, in the log domain.
 
     Minimises <P, C> + epsilon KL(P | a b) + rho KL(P 1 | a) + rho KL(P' 1 | b) over plans on the stored entries of
     ``cost`` (Chizat et al. 2018; ``rho=inf`` is the balanced problem). Memory is linear in the entries.
@@ -49,6 +58,8 @@ def sinkhorn(
         ``(n, m)`` CSR; an entry that is not stored cannot carry mass.
     epsilon, rho
         Entropic regularisation and price of mass left out, in the unit of the cost.
+    masses
+        ``(n,)`` and ``(m,)`` positive masses a and b, each of sum 1; without them every cell weighs the same.
     n_iter, tol
         Sinkhorn iterations at most, and the change of the potentials over epsilon at which they stop.
 
@@ -57,19 +68,20 @@ def sinkhorn(
     The plan, CSR ``(n, m)``, of total mass at most 1.
     """
     n, m = cost.shape
+    a, b = masses if masses is not None else (np.full(n, 1 / n), np.full(m, 1 / m))
     row_of = np.repeat(np.arange(n), np.diff(cost.indptr))
-    by_column = cost.tocsc()
-    order = sparse.csr_matrix((np.arange(cost.nnz), cost.indices, cost.indptr), shape=cost.shape).tocsc().data
-    scaled = cost.data / epsilon
+    by_column = sparse.csr_matrix((np.arange(cost.nnz), cost.indices, cost.indptr), shape=cost.shape).tocsc()
+    kernel = -cost.data / epsilon
+    ahead, back = kernel + np.log(b)[cost.indices], (kernel + np.log(a)[row_of])[by_column.data]
     damping = 1.0 if np.isinf(rho) else rho / (rho + epsilon)
     left, right = np.zeros(n), np.zeros(m)
     for _ in range(n_iter):
         before = left
-        left = -damping * _logsumexp(right[cost.indices] - scaled, cost.indptr) + damping * np.log(m)
-        right = -damping * _logsumexp((left[row_of] - scaled)[order], by_column.indptr) + damping * np.log(n)
+        left = -damping * _logsumexp(right[cost.indices] + ahead, cost.indptr)
+        right = -damping * _logsumexp(left[by_column.indices] + back, by_column.indptr)
         if np.abs(left - before).max(initial=0.0) < tol:
             break
-    data = np.exp(left[row_of] + right[cost.indices] - scaled) / (n * m)
+    data = a[row_of] * b[cost.indices] * np.exp(left[row_of] + right[cost.indices] + kernel)
     return sparse.csr_matrix((data, cost.indices, cost.indptr), shape=cost.shape)
 
 
@@ -97,7 +109,7 @@ def local_mean(coords: np.ndarray, features: np.ndarray, k: int = 20) -> np.ndar
 
 def couple(
     coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray,
-    *, n_candidates: int = N_CANDIDATES, feature_weight: float = 1.0, rounds: int = 4,
+    *, n_candidates: int = N_CANDIDATES, feature_weight: float = 2.0,
 ) -> Coupling:  # fmt: skip
     """Couple a section with the next, coarse to fine.
 
@@ -115,23 +127,21 @@ def couple(
         Support of the plan: nearest cells of the next section a cell may go to.
     feature_weight
         lambda: weight of the expression beside the position; 0 couples by position alone.
-    rounds
-        Rounds of narrowing.
     """
     here, there = local_mean(coords, features), local_mean(next_coords, next_features)
     noise = _feature_noise(coords, here) + _feature_noise(next_coords, there)
     extent = float(np.ptp(np.concatenate([coords, next_coords]), axis=0).max())
     spacing = max(median_spacing(coords), median_spacing(next_coords), extent * 1e-6)
-    reaches = np.geomspace(max(extent / 8, 4 * spacing), 3 * spacing, rounds)
+    reaches = np.geomspace(max(_FIRST_REACH * extent, 2 * _LAST_REACH * spacing), _LAST_REACH * spacing, len(_RHO))
     warped = coords.copy()
-    for reach in reaches:
+    for reach, rho in zip(reaches, _RHO, strict=True):
         budget = int(np.clip((extent / reach) ** 2 * 24, 400, max(len(coords), len(next_coords))))
         some, others = _evenly(len(coords), budget), _evenly(len(next_coords), budget)
         weight = feature_weight / noise if noise > 0 else 0.0
         start, mean = warped[some], here[some]
-        target, mass = _barycentre(start, mean, next_coords[others], there[others], reach, weight, n_candidates)
+        target, mass = _barycentre(start, mean, next_coords[others], there[others], reach, weight, n_candidates, rho)
         # entropy pulls every target inwards; coupled with itself, a section shows by how much
-        itself, _ = _barycentre(start, mean, start, mean, reach, weight, n_candidates)
+        itself, _ = _barycentre(start, mean, start, mean, reach, weight, n_candidates, rho)
         shift = start + target - itself - coords[some]
         warped = _smooth_warp(coords[some], shift, mass, coords, 2 * reach)
     change = _carry_back(warped, next_coords, there) - here
@@ -141,20 +151,20 @@ def couple(
 
 def _barycentre(
     coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray,
-    reach: float, weight: float, n_candidates: int,
+    reach: float, weight: float, n_candidates: int, rho: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Mean position in the next section that a plan sends each cell to, and the share of its mass that arrives."""
-    plan = _plan(coords, features, next_coords, next_features, reach, weight, n_candidates)
+    plan = _plan(coords, features, next_coords, next_features, reach, weight, n_candidates, rho)
     mass = np.asarray(plan.sum(axis=1)).ravel()
-    return (plan @ next_coords) / np.maximum(mass, 1e-300)[:, None], mass * len(coords)
+    return (plan @ next_coords) / np.maximum(mass, 1e-300)[:, None], mass / _area(coords)
 
 
 def _plan(
     coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray,
-    reach: float, weight: float, n_candidates: int,
+    reach: float, weight: float, n_candidates: int, rho: float,
 ) -> sparse.csr_matrix:  # fmt: skip
     """Unbalanced plan on the nearest candidates, in both directions so that no cell of the next section is left out."""
-    k, back = min(n_candidates, len(next_coords)), min(n_candidates // 4, len(coords))
+    k, back = min(n_candidates, len(next_coords)), min(n_candidates // 4 + 1, len(coords))
     ahead = cKDTree(next_coords).query(coords, k=np.arange(1, k + 1))[1]
     behind = cKDTree(coords).query(next_coords, k=np.arange(1, back + 1))[1]
     rows = np.concatenate([np.repeat(np.arange(len(coords)), k), behind.ravel()])
@@ -165,7 +175,21 @@ def _plan(
     for column in range(features.shape[1] if weight else 0):
         cost += weight * (features[rows, column] - next_features[columns, column]) ** 2
     support = sparse.csr_matrix((cost, (rows, columns)), shape=(len(coords), len(next_coords)))
-    return sinkhorn(support, epsilon=0.1, rho=1.0)
+    # Spreading over few cells has a price of its own under the entropy. Taken off at the median cell, what mass is
+    # still left out is left out for want of a place.
+    support.data += _EPSILON * np.median(
+        _logsumexp(-support.data / _EPSILON, support.indptr) - np.log(len(next_coords))
+    )
+    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(_area(coords), _area(next_coords)))
+
+
+def _area(coords: np.ndarray, k: int = 8) -> np.ndarray:
+    """Share of the tissue's area about each cell, ``(n,)``: by it a thinner stain of cells is no lack of tissue."""
+    k = min(k, len(coords) - 1)
+    radius = cKDTree(coords).query(coords, k=[k + 1])[0][:, 0]
+    area = np.minimum(radius, 2 * np.median(radius)) ** 2
+    area = np.maximum(area, 0.1 * np.median(area))
+    return area / area.sum()
 
 
 def _feature_noise(coords: np.ndarray, mean: np.ndarray) -> float:
