@@ -176,7 +176,7 @@ def _march(
 
 
 def from_neighbours(model: SDEModel, stack: Stack, section: int) -> Cells:
-    """An inner section's depth as its two neighbours see it, without the section itself; noise-free, (1 - t, t)."""
+    """Carry both neighbours of an inner section to its depth, without the section itself; noise-free, (1 - t, t)."""
     z = float(stack.depths[section])
     t = (z - stack.depths[section - 1]) / (stack.depths[section + 1] - stack.depths[section - 1])
     before = _march(model, stack, section - 1, "forward", np.array([z]), None)[0]
@@ -185,7 +185,7 @@ def from_neighbours(model: SDEModel, stack: Stack, section: int) -> Cells:
 
 
 def as_measured(stack: Stack, section: int, z: float | None = None) -> Cells:
-    """The cells of a section as measured, with weight 1, in the plane at z (by default that of the section)."""
+    """Return the cells of a section as measured, with weight 1, in the plane at z (by default that of the section)."""
     z = float(stack.depths[section]) if z is None else z
     rows = np.arange(stack.starts[section], stack.starts[section + 1])
     coords = np.column_stack([stack.coords[rows, :2], np.full(len(rows), z)])
@@ -195,6 +195,8 @@ def as_measured(stack: Stack, section: int, z: float | None = None) -> Cells:
 def _join(forward: Cells, backward: Cells, t: float) -> Cells:
     """Both clouds with weights (1 - t, t)."""
     weight = np.concatenate([np.full(len(forward.row), 1 - t), np.full(len(backward.row), t)]).astype(np.float32)
-    parts = (np.concatenate([getattr(cells, name) for cells in (forward, backward)])
-             for name in ("coords", "features", "section", "row"))  # fmt: skip
-    return Cells(*parts, weight)
+    coords, features, section, row = (
+        np.concatenate([getattr(forward, name), getattr(backward, name)])
+        for name in ("coords", "features", "section", "row")
+    )
+    return Cells(coords, features, section, row, weight)

@@ -75,7 +75,7 @@ class Field:
         return field
 
     def predict(self, coords: np.ndarray) -> FieldValue:
-        """The field at ``(n, 3)`` places in the input's unit, at depths inside the stack.
+        """Evaluate the field at ``(n, 3)`` places in the input's unit, at depths inside the stack.
 
         Where the places have more distinct depths than there are Euler steps in a gap, the field is computed at the
         steps and interpolated linearly between.
@@ -93,7 +93,7 @@ class Field:
         return FieldValue(mean, var, density)
 
     def gene_std(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
-        """Standard deviation ``(n, len(index))`` of decoded genes, taking the components as uncorrelated."""
+        """Return the standard deviation ``(n, len(index))`` of decoded genes, taking the components as uncorrelated."""
         if self.stack.decoder is None:
             raise ValueError("Expected a representation with loadings; found none. Fit on obsm['X_pca'].")
         return np.sqrt(value.var @ (self.stack.decoder.loadings[index] ** 2).T)
@@ -106,7 +106,7 @@ class Field:
         return cls(model, stack, float(state["bandwidth"]), float(state["density_floor"]))
 
     def _levels(self, z: np.ndarray) -> list[tuple[np.ndarray, tuple[float, ...], np.ndarray]]:
-        """Groups of places with the one or two depths at which to compute, and the share of the second."""
+        """Group places with the one or two depths at which to compute, and the share of the second."""
         depths = self.stack.depths
         gap_of = np.clip(np.searchsorted(depths, z, side="right") - 1, 0, len(depths) - 2)
         groups: list[tuple[np.ndarray, tuple[float, ...], np.ndarray]] = []
@@ -175,7 +175,7 @@ class _Plane:
 
 
 def _choose_bandwidth(model: SDEModel, stack: Stack) -> float:
-    """The width with the smallest squared error at the cells of sections predicted from their two neighbours.
+    """Find the width with the smallest squared error at cells of sections predicted from their two neighbours.
 
     A stack of two sections has none to leave out: there each cell is predicted from the others of its section.
     """

@@ -44,7 +44,7 @@ class Fitted:
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The GPU where there is one and none was named; an error where one was named that is not there."""
+    """Take the GPU where there is one and none was named; refuse one that was named and is not there."""
     if device is None or str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -111,7 +111,7 @@ def fit_stack(
     history, interrupted = _train(model, problem, stack.n_sections - 1, settings, generator, progress)
     field = Field.fit(model, stack)
     seconds = time.perf_counter() - started
-    info = {
+    info: dict[str, Any] = {
         "objective": objective, "preset": preset, "settings": settings, "device": str(chosen_device),
         "seconds": round(seconds, 3), "interrupted": interrupted, "bandwidth": field.bandwidth,
     }  # fmt: skip
@@ -124,8 +124,9 @@ def fit_stack(
 def _build(
     stack: Stack, objective: str, preset: str | None, settings: dict[str, Any], generator: torch.Generator
 ) -> SDEModel:
-    """A model in the stack's scale, with weights drawn from the generator and nothing global touched."""
+    """Make a model in the stack's scale, with weights drawn from the generator and nothing global touched."""
     scaling = stack.scaling
+    x, y, z = (float(value) for value in scaling.origin)
     unit = scaling.z if preset is not None else float(np.median(np.diff(stack.depths)))
     if settings["sigma_xy"] is None:
         settings["sigma_xy"] = bridge.default_sigma_xy(stack, scaling.xy)
@@ -133,7 +134,7 @@ def _build(
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         model = SDEModel(
             stack.n_features,
-            origin=tuple(float(value) for value in scaling.origin),
+            origin=(x, y, z),
             plane_scale=scaling.xy,
             depth_unit=unit,
             depth_range=float(stack.depths[-1] - stack.depths[0]) / unit,
@@ -201,7 +202,8 @@ def _epochs(
     for _ in range(epochs):
         total = 0.0
         for index in torch.randperm(len(steps), generator=generator).tolist():
-            loss = problem.loss(*steps[index], phase)
+            gap, direction = steps[index]
+            loss = problem.loss(gap, direction, phase)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

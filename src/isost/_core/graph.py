@@ -11,7 +11,7 @@ _BLOCK = 4096
 
 
 def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor:
-    """Indices of the k nearest points.
+    """Find the k nearest points.
 
     Parameters
     ----------

@@ -80,13 +80,13 @@ class SDEModel(nn.Module):
         return Scaling(np.array(config["origin"]), config["plane_scale"], config["depth_unit"])
 
     def to_internal(self, coords: np.ndarray, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Physical ``(n, 3)`` and ``(n, P)`` to internal positions ``(n, 2)``, depths ``(n,)``, features ``(n, P)``."""
+        """Scale ``(n, 3)`` and ``(n, P)`` to internal positions ``(n, 2)``, depths ``(n,)`` and features ``(n, P)``."""
         inside = torch.from_numpy(self.scaling.to_internal(coords).astype(np.float32)).to(self.device)
         values = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(self.device)
         return inside[:, :2], inside[:, 2], (values - self.feature_offset) / self.feature_scale
 
     def to_physical(self, position: Tensor, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Internal positions ``(n, 2)`` and features ``(n, P)`` to the input's units, float64 and float32."""
+        """Scale internal positions ``(n, 2)`` and features ``(n, P)`` to the input's units, float64 and float32."""
         plane = np.column_stack([position.double().cpu().numpy(), np.zeros(len(position))])
         values = features * self.feature_scale + self.feature_offset
         return self.scaling.to_physical(plane)[:, :2], values.cpu().numpy()
@@ -95,7 +95,7 @@ class SDEModel(nn.Module):
         return (z - self.config["origin"][2]) / self.config["depth_unit"]
 
     def n_steps(self, gap: float) -> int:
-        """M = floor(|gap| / step) Euler steps over an internal length of depth, at least one."""
+        """Count the Euler steps over an internal length of depth: M = floor(|gap| / step), at least one."""
         return max(1, int(abs(gap) / self.config["step"] + 1e-6))
 
     def diffusion(self) -> Tensor:

@@ -90,7 +90,7 @@ class FitOptions:
 
 
 def resolve(options: FitOptions, preset: str | None, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The values a fit runs with: what was asked for, else the preset's, else the objective's defaults."""
+    """Settle the values a fit runs with: what was asked for, else the preset's, else the objective's defaults."""
     if preset is not None and preset not in PRESETS:
         raise KeyError(f"Expected a preset among {', '.join(PRESETS)}; found {preset!r}. Give one of these, or None.")
     chosen = {field.name: getattr(options, field.name) for field in fields(options)}

@@ -46,7 +46,7 @@ class BrownianPath:
         return total.mul_(variance.sqrt().to(total.dtype)).to(self.times.device)
 
     def coarsen(self, factor: int) -> BrownianPath:
-        """The same Brownian motion seen on every ``factor``-th depth of an evenly spaced grid."""
+        """Return the same Brownian motion seen on every ``factor``-th depth of an evenly spaced grid."""
         if (len(self.times) - 1) % factor:
             raise ValueError(f"Expected a factor that divides {len(self.times) - 1} steps; found {factor}.")
         return BrownianPath(self.shape, self.times[::factor], self.seed, refine=self._refine * factor)
@@ -105,7 +105,7 @@ def _step(
 
 
 def flow(drift: Drift, state: Tensor, times: Tensor, *, method: str = "midpoint") -> Tensor:
-    """The noise-free flow dX = drift dz by torchdiffeq; states ``(M + 1, n, d)`` on ``times``, rising or falling."""
+    """Follow the noise-free flow dX = drift dz by torchdiffeq to ``(M + 1, n, d)`` states on ``times``."""
     travelled = (times - times[0]).abs()
     sign = -1.0 if times[-1] < times[0] else 1.0
     return odeint(lambda length, x: drift(times[0] + sign * length, x), state, travelled, method=method)

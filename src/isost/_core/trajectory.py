@@ -23,7 +23,7 @@ class TrajectoryObjective:
     shape drifts held, and both together. The backward pair learns the same from each section to the one before (eq 8).
     """
 
-    phases = ("shape", "expression", "both")
+    phases: tuple[str, ...] = ("shape", "expression", "both")
 
     def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
         self.model = model
@@ -39,11 +39,11 @@ class TrajectoryObjective:
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
         pairs = (self.model.forward_pair, self.model.backward_pair)
-        parts = {
-            "shape": [pair.shape for pair in pairs],
-            "expression": [pair.expression for pair in pairs if pair.expression is not None],
-            "both": list(pairs),
-        }[phase]
+        parts: list[torch.nn.Module] = list(pairs)
+        if phase == "shape":
+            parts = [pair.shape for pair in pairs]
+        elif phase == "expression":
+            parts = [pair.expression for pair in pairs if pair.expression is not None]
         return [parameter for part in parts for parameter in part.parameters()]
 
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:

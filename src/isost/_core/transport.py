@@ -44,8 +44,8 @@ class Coupling:
 
 
 def sinkhorn(
-    cost: sparse.csr_matrix, *, epsilon: float, rho: float = np.inf, masses: tuple[np.ndarray, np.ndarray] | None = None,
-    n_iter: int = 300, tol: float = 1e-4,
+    cost: sparse.csr_matrix, *, epsilon: float, rho: float = np.inf,
+    masses: tuple[np.ndarray, np.ndarray] | None = None, n_iter: int = 300, tol: float = 1e-4,
 ) -> sparse.csr_matrix:  # fmt: skip
     """Entropic optimal transport on a sparse support, in the log domain.
 
