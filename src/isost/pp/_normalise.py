@@ -10,10 +10,14 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.expression import Summary, expression_of, summarise
+from isost._core.decoder import MEAN_KEY
+from isost._core.expression import Summary, expression_of, row_blocks, summarise
+from isost._logging import logger
 
 # log2 of a million, the largest value that log-transformed counts per million reach; linear scales go beyond.
 LARGEST_LOG = 20.0
+
+COUNTS = "counts (whole numbers)"
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def choose_normalisation(
     if summary.negative.any():
         found, normalise, logarithm = "scaled values (some negative)", False, False
     elif summary.integer:
-        found, normalise, logarithm = "counts (whole numbers)", True, True
+        found, normalise, logarithm = COUNTS, True, True
     elif summary.largest <= LARGEST_LOG:
         found, normalise, logarithm = f"log-normalised (fractions up to {summary.largest:g})", False, False
     else:
@@ -89,11 +93,19 @@ def choose_normalisation(
 
 
 def recorded_normalisation(adata: AnnData) -> Normalisation:
-    """Look up what `isost.pp.embed` assumed, or tell it from the matrix that `scanpy.pp.pca` decomposed."""
-    record = adata.uns.get("isost", {}).get("embed")
-    if record is not None:
-        return Normalisation.from_uns(record)
-    layer = adata.uns.get("pca", {}).get("params", {}).get("layer")
+    """Look up what `isost.pp.embed` assumed, or tell it from the matrix that `scanpy.pp.pca` decomposed.
+
+    The record does not count where plain PCA has run since, or where counts have been normalised in place since.
+    """
+    params = adata.uns.get("pca", {}).get("params", {})
+    if params.get("mean") == MEAN_KEY and "embed" in adata.uns.get("isost", {}):
+        how = Normalisation.from_uns(adata.uns["isost"]["embed"])
+        first = next(row_blocks(expression_of(adata, how.layer)), (None, None))[1]
+        if first is None or not how.found.startswith(COUNTS) or summarise(first).integer:
+            return how
+        logger.warning("expression was counts when it was embedded and holds fractions now; it is judged anew")
+        return choose_normalisation(summarise(expression_of(adata, how.layer)), layer=how.layer)
+    layer = params.get("layer")
     return choose_normalisation(summarise(expression_of(adata, layer)), layer=layer)
 
 

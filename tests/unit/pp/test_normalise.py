@@ -99,3 +99,21 @@ def test_after_plain_scanpy_the_decomposed_matrix_is_returned(counts):
     adata.layers["log"] = np.log1p(counts)
     sc.pp.pca(adata, n_comps=3, layer="log")
     np.testing.assert_array_equal(lognormalise(adata), adata.layers["log"])
+
+
+def test_a_plain_pca_after_embed_makes_its_record_void(counts):
+    adata = AnnData(counts)
+    isost.pp.embed(adata, n_comps=3)
+    adata.layers["log"] = np.log1p(counts)
+    sc.pp.pca(adata, n_comps=3, layer="log")
+    np.testing.assert_array_equal(lognormalise(adata), adata.layers["log"])
+
+
+def test_counts_normalised_in_place_after_embed_are_not_normalised_twice(counts, caplog):
+    adata = AnnData(counts)
+    isost.pp.embed(adata, n_comps=3)
+    expected = lognormalise(adata)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    np.testing.assert_allclose(lognormalise(adata), expected, atol=1e-5)
+    assert "holds fractions now" in caplog.text
