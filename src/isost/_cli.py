@@ -31,7 +31,7 @@ examples:
   isost run stack.h5ad volume.zarr
   isost run stack.h5ad volume.zarr --voxel-size 25 --genes Gad1,Slc17a6 --save-model model
 
-exit status: 0 done, 2 an error (said in one line on standard error), 130 interrupted."""
+exit status: 0 done, 2 an error (said on standard error), 130 interrupted."""
 
 _DEMO = """\
 Reconstruct a phantom, a made tissue that is known at every depth, and compare with simple methods on

@@ -22,11 +22,13 @@ def stack(toy: AnnData, tmp_path: Path) -> Path:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
-    """The error of a command line that ends with exit code 2, says so in one line, and shows no traceback."""
+    """What a command line says that ends with exit code 2: one error, with its problems indented, no traceback."""
     assert main([str(word) for word in argv]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("isost: error: ")]
-    assert len(said) == 1
-    return said[0]
+    said = capsys.readouterr().err
+    assert said.count("isost: error: ") == 1 and "Traceback" not in said
+    error = said[said.index("isost: error: ") :]
+    assert all(line.startswith("  ") for line in error.splitlines()[1:])
+    return error
 
 
 def test_run_writes_the_volume_and_the_fit(stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
