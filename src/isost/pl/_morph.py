@@ -68,7 +68,7 @@ def morph(
     ncols
         Most panels in a row.
     size
-        Area of a dot in points squared; None lets neighbouring cells touch.
+        Area of a dot in points squared; None lets the cells fill their tissue.
     cmap
         Colour map of numbers.
     vmin, vmax

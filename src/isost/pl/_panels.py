@@ -52,10 +52,10 @@ class Shade:
 
 
 def bounds(clouds: Sequence[Cloud]) -> np.ndarray:
-    """(2, 2) array ((x low, x high), (y low, y high)) around all clouds, with a margin of 2 % of the larger side."""
+    """((x low, x high), (y low, y high)) around all clouds, with a margin of 2 % of the larger side."""
     xy = np.concatenate([cloud.xy for cloud in clouds])
     low, high = xy.min(axis=0), xy.max(axis=0)
-    margin = 0.02 * max(float((high - low).max()), 1e-9)
+    margin = 0.02 * (float((high - low).max()) or 1.0)
     return np.stack([low - margin, high + margin], axis=1)
 
 
@@ -122,7 +122,7 @@ def draw_points(ax: Axes, cloud: Cloud, shade: Shade | None, size: float) -> Non
 
 
 def dot_size(ax: Axes, clouds: Sequence[Cloud], limits: np.ndarray) -> float:
-    """Area of a dot in points squared at which neighbours in the densest panel touch."""
+    """Area of a dot in points squared at which cells of the densest panel fill their tissue."""
     distances = [_neighbour_distance(cloud.xy) for cloud in clouds if len(cloud.xy) > 1]
     box = ax.get_window_extent()
     across, along = np.ptp(limits, axis=1)

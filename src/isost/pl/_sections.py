@@ -57,7 +57,7 @@ def sections(
     ncols
         Most panels in a row.
     size
-        Area of a dot in points squared; None lets neighbouring cells of the densest section touch.
+        Area of a dot in points squared; None lets the cells of the densest section fill their tissue.
     cmap
         Colour map of numbers.
     vmin, vmax

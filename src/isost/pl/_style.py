@@ -55,10 +55,10 @@ def unit_label(unit: str) -> str:
 
 
 def position_labels(positions: np.ndarray, apart: float | None = None) -> list[str]:
-    """Positions with the decimals that tell them apart, and no more; `apart` is their smallest distance."""
+    """Positions to a hundredth of their smallest distance, `apart`, without idle zeros."""
     gaps = np.diff(np.unique(positions))
     least = apart if apart is not None else gaps.min() if gaps.size else 0.01
-    decimals = int(np.clip(np.ceil(1 - np.log10(least)), 0, 9))
+    decimals = int(np.clip(np.ceil(2 - np.log10(least)), 0, 9))
     return [f"{round(float(at), decimals) + 0.0:.10g}".replace("-", "−") for at in positions]
 
 
@@ -75,11 +75,9 @@ def contrast(values: np.ndarray, vmin: float | str | None, vmax: float | str | N
         high = float(finite.max())
     if low < high:
         return low, high
-    if not isinstance(vmin, (int, float)):
-        return (low, low + 1.0) if not isinstance(vmax, (int, float)) else (high - 1.0, high)
-    if not isinstance(vmax, (int, float)):
-        return low, low + 1.0
-    raise ValueError(f"vmin, vmax: expected vmin < vmax, found {vmin} and {vmax}. Next: swap them, or leave both out.")
+    if isinstance(vmin, int | float) and isinstance(vmax, int | float):
+        raise ValueError(f"vmin, vmax: expected vmin < vmax, found {vmin}, {vmax}. Next: swap them, or leave them out.")
+    return (high - 1.0, high) if isinstance(vmax, int | float) else (low, low + 1.0)
 
 
 def _limit(finite: np.ndarray, value: float | str | None, name: str, extreme: float) -> float:
@@ -148,6 +146,8 @@ def root_figure(ax: Axes) -> Figure:
 def finish(fig: Figure, save: str | Path | None, show: bool) -> None:
     """Write the figure where it was asked for, whole or not at all, and show it where that was asked for."""
     if save is not None:
+        if not Path(save).suffix:
+            raise ValueError(f"save: expected a name with an ending, found {str(save)!r}. Next: '{save}.png', say.")
         with written_beside(save, overwrite=True) as part:
             fig.savefig(part, bbox_inches="tight")
     if show:
