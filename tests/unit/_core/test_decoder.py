@@ -129,3 +129,9 @@ def test_least_squares_loadings_solve_the_normal_equations():
     scores, loadings = draw.normal(size=(40, 3)), draw.normal(size=(7, 3))
     matrix = scores @ loadings.T + 5.0
     np.testing.assert_allclose(least_squares_loadings(matrix, scores), loadings, atol=1e-10)
+
+
+def test_loadings_without_a_mean_and_without_x_do_not_decode(decomposed, caplog):
+    decomposed.X = None
+    assert read_stack(decomposed).decoder is None
+    assert "no adata.X to take it from" in caplog.text

@@ -222,3 +222,23 @@ def test_hypothalamus_is_recognised_and_decodes(data_dir, caplog):
     truth = dense(lognormalise(adata))[stack.rows]
     error = stack.decoder.decode(stack.features) - truth
     assert np.square(error).sum() < 0.02 * np.square(truth - truth.mean(axis=0)).sum()
+
+
+def test_as_many_genes_as_there_are_means_all(adata):
+    everything = adata.copy()
+    isost.pp.embed(everything, n_comps=4)
+    isost.pp.embed(adata, n_comps=4, n_top_genes=12)
+    np.testing.assert_array_equal(adata.obsm["X_pca"], everything.obsm["X_pca"])
+    assert "highly_variable" not in adata.var
+
+
+def test_a_lazy_matrix_is_refused_with_the_way_out(adata):
+    dask_array = pytest.importorskip("dask.array")
+    adata.X = dask_array.from_array(dense(adata.X), chunks=(30, 12))
+    with pytest.raises(
+        ValueError, match=r"expected a numpy or scipy sparse matrix; found Array.*\n.*adata.to_memory\(\)"
+    ):
+        isost.pp.embed(adata)
+    adata = adata.to_memory()
+    isost.pp.embed(adata, n_comps=3)
+    assert adata.obsm["X_pca"].shape == (60, 3)
