@@ -138,57 +138,70 @@ def couple(
         budget = int(np.clip((extent / reach) ** 2 * 24, 400, max(len(coords), len(next_coords))))
         some, others = _evenly(len(coords), budget), _evenly(len(next_coords), budget)
         weight = feature_weight / noise if noise > 0 else 0.0
-        start, mean = warped[some], here[some]
-        target, mass = _barycentre(start, mean, next_coords[others], there[others], reach, weight, n_candidates, rho)
+        start, end = _Sample.of(warped[some], here[some]), _Sample.of(next_coords[others], there[others])
+        target, mass = _barycentre(start, end, reach, weight, n_candidates, rho)
         # entropy pulls every target inwards; coupled with itself, a section shows by how much
-        itself, _ = _barycentre(start, mean, start, mean, reach, weight, n_candidates, rho)
-        shift = start + target - itself - coords[some]
+        itself, _ = _barycentre(start, start, reach, weight, n_candidates, rho)
+        shift = start.coords + target - itself - coords[some]
         warped = _smooth_warp(coords[some], shift, mass, coords, 2 * reach)
     change = _carry_back(warped, next_coords, there) - here
     arriving = _interpolate(coords[some], mass, coords)
     return Coupling(warped, change, np.clip(arriving, 0.0, 1.0), float(max(0.0, 1.0 - mass.mean())))
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Cells of a section as a plan sees them: ``(n, 2)`` positions, ``(n, P)`` local means, ``(n,)`` areas of sum 1."""
+
+    coords: np.ndarray
+    mean: np.ndarray
+    area: np.ndarray
+
+    @classmethod
+    def of(cls, coords: np.ndarray, mean: np.ndarray) -> _Sample:
+        return cls(coords, mean, _area(coords))
+
+
 def _barycentre(
-    coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray,
-    reach: float, weight: float, n_candidates: int, rho: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    here: _Sample, there: _Sample, reach: float, weight: float, n_candidates: int, rho: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean position in the next section that a plan sends each cell to, and the share of its mass that arrives."""
-    plan = _plan(coords, features, next_coords, next_features, reach, weight, n_candidates, rho)
+    plan = _plan(here, there, reach, weight, n_candidates, rho)
     mass = np.asarray(plan.sum(axis=1)).ravel()
-    return (plan @ next_coords) / np.maximum(mass, 1e-300)[:, None], mass / _area(coords)
+    return (plan @ there.coords) / np.maximum(mass, 1e-300)[:, None], mass / here.area
 
 
 def _plan(
-    coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray,
-    reach: float, weight: float, n_candidates: int, rho: float,
-) -> sparse.csr_matrix:  # fmt: skip
+    here: _Sample, there: _Sample, reach: float, weight: float, n_candidates: int, rho: float
+) -> sparse.csr_matrix:
     """Unbalanced plan on the nearest candidates, in both directions so that no cell of the next section is left out."""
-    k, back = min(n_candidates, len(next_coords)), min(n_candidates // 4 + 1, len(coords))
-    ahead = cKDTree(next_coords).query(coords, k=np.arange(1, k + 1))[1]
-    behind = cKDTree(coords).query(next_coords, k=np.arange(1, back + 1))[1]
-    rows = np.concatenate([np.repeat(np.arange(len(coords)), k), behind.ravel()])
-    columns = np.concatenate([ahead.ravel(), np.repeat(np.arange(len(next_coords)), back)])
-    pairs = np.unique(rows * len(next_coords) + columns)
-    rows, columns = pairs // len(next_coords), pairs % len(next_coords)
-    cost = ((coords[rows] - next_coords[columns]) ** 2).sum(axis=1) / (2 * reach**2)
-    for column in range(features.shape[1] if weight else 0):
-        cost += weight * (features[rows, column] - next_features[columns, column]) ** 2
-    support = sparse.csr_matrix((cost, (rows, columns)), shape=(len(coords), len(next_coords)))
+    n, m = len(here.coords), len(there.coords)
+    k, back = min(n_candidates, m), min(n_candidates // 4 + 1, n)
+    ahead = cKDTree(there.coords).query(here.coords, k=np.arange(1, k + 1))[1]
+    behind = cKDTree(here.coords).query(there.coords, k=np.arange(1, back + 1))[1]
+    rows = np.concatenate([np.repeat(np.arange(n), k), behind.ravel()])
+    columns = np.concatenate([ahead.ravel(), np.repeat(np.arange(m), back)])
+    pairs = np.unique(rows * m + columns)
+    rows, columns = pairs // m, pairs % m
+    cost = ((here.coords[rows] - there.coords[columns]) ** 2).sum(axis=1) / (2 * reach**2)
+    for column in range(here.mean.shape[1] if weight else 0):
+        cost += weight * (here.mean[rows, column] - there.mean[columns, column]) ** 2
+    support = sparse.csr_matrix((cost, (rows, columns)), shape=(n, m))
     # Spreading over few cells has a price of its own under the entropy. Taken off at the median cell, what mass is
     # still left out is left out for want of a place.
-    support.data += _EPSILON * np.median(
-        _logsumexp(-support.data / _EPSILON, support.indptr) - np.log(len(next_coords))
-    )
-    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(_area(coords), _area(next_coords)))
+    support.data += _EPSILON * np.median(_logsumexp(-support.data / _EPSILON, support.indptr) - np.log(m))
+    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(here.area, there.area))
 
 
 def _area(coords: np.ndarray, k: int = 8) -> np.ndarray:
     """Share of the tissue's area about each cell, ``(n,)``: by it a thinner stain of cells is no lack of tissue."""
     k = min(k, len(coords) - 1)
     radius = cKDTree(coords).query(coords, k=[k + 1])[0][:, 0]
-    area = np.minimum(radius, 2 * np.median(radius)) ** 2
-    area = np.maximum(area, 0.1 * np.median(area))
+    typical = float(np.median(radius))
+    if typical == 0.0:
+        # Most cells lie on top of as many others, as where many share a spot: their distances tell no area.
+        return np.full(len(coords), 1 / len(coords))
+    area = np.clip(radius / typical, 0.1**0.5, 2.0) ** 2
     return area / area.sum()
 
 
