@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isost._core.model import SDEModel
-from isost._core.sde import BrownianPath, euler_maruyama, flow
+from isost._core.sde import BrownianPath, Seed, euler_maruyama, flow
 from isost._core.stack import Stack
 
 
@@ -45,7 +45,7 @@ class Cells:
 
 def simulate(
     model: SDEModel, direction: str, position: Tensor, depth: Tensor, features: Tensor, targets: list[float],
-    *, seed: int | None, parts: str = "both", save_memory: bool = False,
+    *, seed: Seed | None, parts: str = "both", save_memory: bool = False,
 ) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
     """Carry cells through a series of internal depths.
 
@@ -74,7 +74,8 @@ def simulate(
         if seed is None:
             state = flow(drift, state, times)[-1]
         else:
-            path = BrownianPath(tuple(state.shape), times, seed + index)
+            stream = (*seed, index) if isinstance(seed, tuple) else (seed, index)
+            path = BrownianPath(tuple(state.shape), times, stream)
             sigma = model.diffusion() * way.abs().sqrt()[:, None]
             if parts == "shape":
                 sigma[:, 3:] = 0.0
@@ -161,12 +162,11 @@ def _march(
     rows = np.arange(stack.starts[section], stack.starts[section + 1])
     position, depth, features = model.to_internal(stack.coords[rows], stack.features[rows])
     targets = [model.internal_depth(float(z)) for z in depths]
-    if seed is not None:
-        seed += 2_000_003 * section + (direction == "backward")
+    stream = None if seed is None else (seed, section, int(direction == "backward"))
     carried = []
     with torch.no_grad():
         for (place, value), z in zip(
-            simulate(model, direction, position, depth, features, targets, seed=seed), depths, strict=True
+            simulate(model, direction, position, depth, features, targets, seed=stream), depths, strict=True
         ):
             plane, g = model.to_physical(place, value)
             coords = np.column_stack([plane, np.full(len(rows), z)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -11,13 +12,16 @@ from torchdiffeq import odeint
 
 Drift = Callable[[Tensor, Tensor], Tensor]
 Diffusion = Tensor | Callable[[Tensor, Tensor], Tensor]
+Seed = int | tuple[int, ...]
 
 
 class BrownianPath:
     """Increments of a Brownian motion over a grid of depths, drawn again from the seed whenever they are asked for.
 
     Nothing is stored, so a path costs no memory however long it is, and a backward pass through the solver, or a
-    second run, sees exactly the same noise.
+    second run, sees exactly the same noise. Draws come from a counter-based generator (Philox, Salmon et al. 2011)
+    with the step in the counter and the seed in the key: no two steps and no two seeds share a draw. (Seeds of
+    torch's own CPU generator that agree in their last 32 bits give one and the same stream.)
 
     Parameters
     ----------
@@ -26,14 +30,15 @@ class BrownianPath:
     times
         ``(M + 1,)`` depths, rising or falling.
     seed
-        Seed of the path.
+        Seed of the path, a number or several: ``(seed, section, ...)`` names independent paths of one run.
     """
 
-    def __init__(self, shape: tuple[int, ...], times: Tensor, seed: int, *, refine: int = 1) -> None:
+    def __init__(self, shape: tuple[int, ...], times: Tensor, seed: Seed, *, refine: int = 1) -> None:
         self.shape = shape
         self.times = times
         self.seed = seed
         self._refine = refine
+        self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
 
     def increment(self, step: int) -> Tensor:
         """W(z_{step + 1}) - W(z_step), ``shape``, with variance |z_{step + 1} - z_step|."""
@@ -41,9 +46,14 @@ class BrownianPath:
         variance = (times[step + 1] - times[step]).abs() / self._refine
         total = torch.zeros(self.shape, dtype=self.times.dtype)
         for part in range(step * self._refine, (step + 1) * self._refine):
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + part) % (2**63))
-            total += torch.randn(self.shape, generator=generator, dtype=self.times.dtype)
+            total += self._normal(part)
         return total.mul_(variance.sqrt().to(total.dtype)).to(self.times.device)
+
+    def _normal(self, part: int) -> Tensor:
+        draw = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, part]))
+        if self.times.dtype == torch.float64:
+            return torch.from_numpy(draw.standard_normal(self.shape))
+        return torch.from_numpy(draw.standard_normal(self.shape, dtype=np.float32))
 
     def coarsen(self, factor: int) -> BrownianPath:
         """Return the same Brownian motion seen on every ``factor``-th depth of an evenly spaced grid."""
