@@ -31,8 +31,8 @@ def read_planes(adata: AnnData, *, section_key: str | None, spatial_key: str, de
     """
     if not isinstance(adata, AnnData):
         raise TypeError(
-            f"adata: expected an AnnData, found {type(adata).__name__}. Next: pass a table of a SpatialData, "
-            "sdata.tables['isost_cells'], or plot its volume with isost.pl.orthoviews(sdata, gene)."
+            f"adata: expected an AnnData, found {type(adata).__name__}. Next: for the volume of a SpatialData "
+            "isost.pl.orthoviews(sdata, gene), for a fitted stack isost.pl.morph(fitted)."
         )
     if not adata.n_obs:
         raise ValueError("adata: expected cells, found an AnnData without any. Next: look at how it was subset.")

@@ -130,6 +130,15 @@ def test_one_scale_of_length_for_all_panels(volume: SpatialData) -> None:
     np.testing.assert_allclose(found, found[0], rtol=1e-3)
 
 
+def test_aspect_outlives_another_size_of_the_window(volume: SpatialData) -> None:
+    axes = isost.pl.orthoviews(volume, "PC1", depth_scale=2)
+    axes[0].figure.set_size_inches(11, 4)
+    axes[0].figure.draw_without_rendering()
+    for ax, ratio in zip(axes, (1, 2, 0.5), strict=True):
+        right, up = lengths(ax)
+        assert up / right == pytest.approx(ratio, rel=1e-3)
+
+
 @pytest.mark.parametrize(("planes", "side", "stretch"), [(1, 36, 4), (4, 36, 1), (1, 90, 10)])
 def test_thin_volumes_can_be_read(volume_of: Make, planes: int, side: int, stretch: int) -> None:
     """As thin as 50, 200 and 20 µm are to 1800 µm."""
