@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
+
+    from isost._core.model import SDEModel
+    from isost._core.stack import Decoder, Stack
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -62,6 +66,70 @@ def _toy_embedded(_toy: AnnData) -> AnnData:
 def toy_embedded(_toy_embedded: AnnData) -> AnnData:
     """The toy stack with 6 principal components."""
     return _toy_embedded.copy()
+
+
+@pytest.fixture(scope="session")
+def stack_of() -> Callable[..., Stack]:
+    """Make a stack of arrays from the positions (n, 2) or (n, 3) and the features (n, P) of its sections."""
+    import numpy as np
+
+    from isost._core.stack import Stack
+
+    def make(
+        positions: Sequence[np.ndarray],
+        features: Sequence[np.ndarray],
+        depths: Sequence[float],
+        decoder: Decoder | None = None,
+    ) -> Stack:
+        sizes = [len(position) for position in positions]
+        coords = [
+            np.column_stack([position, np.full(size, z)]) if position.shape[1] == 2 else position
+            for position, size, z in zip(positions, sizes, depths, strict=True)
+        ]
+        n = sum(sizes)
+        return Stack(
+            coords=np.concatenate(coords).astype(np.float64),
+            features=np.concatenate(features).astype(np.float32),
+            starts=np.concatenate([[0], np.cumsum(sizes)]),
+            depths=np.asarray(depths, dtype=np.float64),
+            names=tuple(f"s{k + 1}" for k in range(len(depths))),
+            rows=np.arange(n),
+            obs_names=np.array([f"cell{i}" for i in range(n)]),
+            use_rep="X_pca",
+            decoder=decoder,
+            unit="um",
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def moving_model() -> Callable[..., SDEModel]:
+    """Make a model in the scale of a stack whose every weight is random: cells move, and features change."""
+    import torch
+
+    from isost._core.model import SDEModel
+
+    def make(stack: Stack, *, speed: float = 0.1, seed: int = 0, **config: Any) -> SDEModel:
+        scaling, gap = stack.scaling, float(stack.depths[1] - stack.depths[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = SDEModel(
+                stack.n_features,
+                origin=tuple(float(value) for value in scaling.origin),
+                plane_scale=scaling.xy,
+                depth_unit=gap,
+                depth_range=float(stack.depths[-1] - stack.depths[0]) / gap,
+                **config,
+            )
+            for pair in (model.forward_pair, model.backward_pair):
+                for drift in (pair.shape, pair.expression):
+                    if drift is not None:
+                        torch.nn.init.normal_(drift.leave.weight, std=speed)
+                        torch.nn.init.normal_(drift.leave.bias, std=speed)
+        return model.eval()
+
+    return make
 
 
 @pytest.fixture(autouse=True)
