@@ -111,7 +111,7 @@ def _draw(ax: Axes, scores: pd.DataFrame, name: str, methods: list[str]) -> None
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.12)
     ax.locator_params(axis="x", nbins=3)
-    ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3), useMathText=True)
 
 
 def _check(scores: pd.DataFrame) -> list[str]:
