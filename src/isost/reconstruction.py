@@ -17,7 +17,7 @@ from isost._core.field import Field
 from isost._core.grid import make_grid
 from isost._core.model import SDEModel
 from isost._core.random import Rng, torch_generator
-from isost._core.requests import checked_depth, checked_genes, checked_places, decoder_of
+from isost._core.requests import check_kind, checked_depth, checked_genes, checked_places, decoder_of
 from isost._core.stack import Stack
 from isost._core.store import Parts, load_parts, save_parts
 from isost._core.tables import cells_obs, make_table
@@ -198,8 +198,9 @@ class Reconstruction:
             Images ``isost_volume`` (c, z, y, x; multiscale; NaN outside the tissue), ``isost_uncertainty`` (standard
             deviation of the field, same channels), ``isost_density`` (cells per unit volume, where each plane of
             voxels holds the cells of one section); labels ``isost_mask`` (1 inside the tissue); points
-            ``isost_points`` (cells drawn at each plane, spread over its thickness) with table ``isost_cells``; table
-            ``isost_voxels`` (voxels inside the tissue; ``obs`` z, y, x, n_cells); ``attrs["isost"]``.
+            ``isost_points`` (cells drawn at each plane, spread over its thickness) with table ``isost_cells``; labels
+            ``isost_voxel_ids`` (1, 2, ... inside the tissue) with table ``isost_voxels`` (``obs`` z, y, x, n_cells);
+            ``attrs["isost"]``.
 
         Raises
         ------
@@ -208,8 +209,7 @@ class Reconstruction:
         ValueError
             If the voxel size is impossible, or its volume larger than `max_memory`.
         """
-        if volume not in ("field", "cells"):
-            raise ValueError(f"volume: expected 'field' or 'cells', found {volume!r}. Next: leave it out.")
+        check_kind(volume)
         stack = self.stack
         asked, index = checked_genes(stack, genes)
         grid = make_grid(
@@ -249,6 +249,16 @@ class Reconstruction:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote; nothing in the folder is run as code.
+
+        Parameters
+        ----------
+        path
+            Folder to read.
+
+        Returns
+        -------
+        Reconstruction
+            On the CPU.
 
         Raises
         ------

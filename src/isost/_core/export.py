@@ -58,14 +58,12 @@ def build_spatialdata(
         "isost_uncertainty": _image(volume.std, names, grid),
         "isost_density": _image(per_volume, ["density"], grid),
     }
-    labels = Labels3DModel.parse(
-        da.from_array(volume.mask.astype(np.uint8), chunks=_EDGE),
-        dims=("z", "y", "x"),
-        transformations={"global": _to_global(grid)},
-    )
+    # rows of a table belong to a label, so that SpatialData crops and colours them with it
+    ids = np.zeros(grid.shape, dtype=np.int32)
+    ids[volume.mask] = np.arange(1, volume.mask.sum() + 1)
     return SpatialData(
         images=images,
-        labels={"isost_mask": labels},
+        labels={"isost_mask": _labels(volume.mask.astype(np.uint8), grid), "isost_voxel_ids": _labels(ids, grid)},
         points={"isost_points": _points(cells)},
         tables={
             "isost_cells": _cells_table(stack, cells, genes),
@@ -111,6 +109,12 @@ def _image(
     )
 
 
+def _labels(values: np.ndarray, grid: Grid) -> Any:
+    return Labels3DModel.parse(
+        da.from_array(values, chunks=_EDGE), dims=("z", "y", "x"), transformations={"global": _to_global(grid)}
+    )
+
+
 def _points(cells: Cells) -> Any:
     frame = pd.DataFrame(cells.coords, columns=["x", "y", "z"])
     return PointsModel.parse(frame, npartitions=1 + len(frame) // 1_000_000)
@@ -118,9 +122,7 @@ def _points(cells: Cells) -> Any:
 
 def _cells_table(stack: Stack, cells: Cells, genes: Sequence[str] | None) -> AnnData:
     table = make_table(stack, cells.coords, cells.features, cells_obs(stack, cells), genes)
-    table.obs["region"] = pd.Categorical(["isost_points"] * table.n_obs)
-    table.obs["instance_id"] = np.arange(table.n_obs)
-    return TableModel.parse(table, region="isost_points", region_key="region", instance_key="instance_id")
+    return _annotating("isost_points", table, np.arange(table.n_obs))
 
 
 def _voxels_table(
@@ -130,7 +132,14 @@ def _voxels_table(
     obs = pd.DataFrame(index, columns=["z", "y", "x"], index=pd.RangeIndex(len(index)).astype(str))
     obs["n_cells"] = n_cells[volume.mask]
     centres = grid.origin + (index[:, ::-1] + 0.5) * grid.voxel_size
-    return TableModel.parse(make_table(stack, centres, volume.features, obs, genes))
+    table = make_table(stack, centres, volume.features, obs, genes)
+    return _annotating("isost_voxel_ids", table, np.arange(1, len(index) + 1, dtype=np.int32))
+
+
+def _annotating(element: str, table: AnnData, instances: np.ndarray) -> AnnData:
+    table.obs["region"] = pd.Categorical([element] * table.n_obs, categories=[element])
+    table.obs["instance_id"] = instances
+    return TableModel.parse(table, region=element, region_key="region", instance_key="instance_id")
 
 
 def _attrs(stack: Stack, grid: Grid, genes: Sequence[str] | None, params: dict[str, Any]) -> dict[str, Any]:

@@ -83,6 +83,18 @@ def checked_genes(stack: Stack, genes: str | Sequence[str] | None) -> tuple[list
     return asked, decoder_of(stack).index(asked)
 
 
+def check_kind(volume: str) -> None:
+    """Refuse a kind of volume that there is not.
+
+    Raises
+    ------
+    ValueError
+        If it is neither "field" nor "cells".
+    """
+    if volume not in ("field", "cells"):
+        raise ValueError(f"volume: expected 'field' or 'cells', found {volume!r}. Next: leave it out.")
+
+
 def decoder_of(stack: Stack) -> Decoder:
     """Get the stack's decoder.
 

@@ -13,7 +13,7 @@ from isost._core.export import write_zarr
 from isost._core.folder import check_target
 from isost._core.grid import make_grid
 from isost._core.random import Rng, torch_generator
-from isost._core.requests import checked_genes
+from isost._core.requests import check_kind, checked_genes
 from isost._core.stack import Stack, check_stack, read_stack
 from isost._logging import logger
 from isost.pp._embed import embed
@@ -25,7 +25,7 @@ _FITTING = ("objective", "preset", "device", "progress")
 
 
 def reconstruct(
-    adata: AnnData | None = None,
+    adata: AnnData | None,
     *,
     voxel_size: float | None = None,
     genes: str | Sequence[str] | None = None,
@@ -45,7 +45,7 @@ def reconstruct(
     Parameters
     ----------
     adata
-        Cells of all sections; not changed. May be left out where `fitted` is given.
+        Cells of all sections; not changed. None will do where `fitted` is given.
     voxel_size
         Edge of a voxel in the input's unit; None to have it chosen.
     genes
@@ -95,6 +95,7 @@ def reconstruct(
     3
     """
     started = perf_counter()
+    check_kind(volume)
     if output is not None:
         check_target(output)
     generator = torch_generator(rng)
