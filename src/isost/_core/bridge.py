@@ -152,7 +152,7 @@ class BridgeObjective:
 def _tangent(
     p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, first: float, second: float, *, across: str = "second"
 ) -> np.ndarray:
-    """Return the derivative at the middle of three unevenly spaced points (second order), times one of the two spacings."""
+    """Return the second-order derivative at the middle of three uneven points, times one of the two spacings."""
     first, second = abs(first), abs(second)
     slope = ((p1 - p0) / first * second + (p2 - p1) / second * first) / (first + second)
     return slope * (second if across == "second" else first)

@@ -107,7 +107,7 @@ class SDEModel(nn.Module):
         return sigma
 
     def drift(self, pair: DriftPair, depth: Tensor, state: Tensor, *, parts: str = "both") -> Tensor:
-        """Drift ``(n, 3 + P)`` of the state (x, y, depth jitter, g) per internal unit of depth, in the pair's direction.
+        """Drift ``(n, 3 + P)`` of (x, y, depth jitter, g) per internal unit of depth, in the pair's direction.
 
         The graph is that of the cells as they now lie. The jitter has no drift: it only lets a cell see a depth
         beside its own (sigma_z of eq 5). ``parts="shape"`` leaves the expression still and costs no Graph U-Net.

@@ -19,6 +19,7 @@ _EPSILON = 0.1
 _RHO = (1.0, 1.0, 1.0, 1.0, 1.0, 20.0, 20.0, 20.0)
 _FIRST_REACH = 1 / 3  # of the extent
 _LAST_REACH = 4.0  # spacings
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def sinkhorn(
     cost: sparse.csr_matrix, *, epsilon: float, rho: float = np.inf,
     masses: tuple[np.ndarray, np.ndarray] | None = None, n_iter: int = 300, tol: float = 1e-4,
 ) -> sparse.csr_matrix:  # fmt: skip
-    """Entropic optimal transport on a sparse support, in the log domain.
+    """Entropic optimal transport on a sparse support.
 
     Minimises <P, C> + epsilon KL(P | a b) + rho KL(P 1 | a) + rho KL(P' 1 | b) over plans on the stored entries of
     ``cost`` (Chizat et al. 2018; ``rho=inf`` is the balanced problem). Memory is linear in the entries.
@@ -61,7 +62,7 @@ def sinkhorn(
     masses
         ``(n,)`` and ``(m,)`` positive masses a and b, each of sum 1; without them every cell weighs the same.
     n_iter, tol
-        Sinkhorn iterations at most, and the change of the potentials over epsilon at which they stop.
+        Sinkhorn iterations at most, and the relative change of the scalings at which they stop.
 
     Returns
     -------
@@ -69,32 +70,29 @@ def sinkhorn(
     """
     n, m = cost.shape
     a, b = masses if masses is not None else (np.full(n, 1 / n), np.full(m, 1 / m))
-    row_of = np.repeat(np.arange(n), np.diff(cost.indptr))
-    by_column = sparse.csr_matrix((np.arange(cost.nnz), cost.indices, cost.indptr), shape=cost.shape).tocsc()
-    kernel = -cost.data / epsilon
-    ahead, back = kernel + np.log(b)[cost.indices], (kernel + np.log(a)[row_of])[by_column.data]
     damping = 1.0 if np.isinf(rho) else rho / (rho + epsilon)
-    left, right = np.zeros(n), np.zeros(m)
+    # each row's smallest cost is taken out of the exponent, so that no row underflows whatever the scale of the cost
+    least = _row_minima(cost) / epsilon
+    gibbs = np.exp(np.repeat(least, np.diff(cost.indptr)) - cost.data / epsilon)
+    kernel = sparse.csr_matrix((gibbs, cost.indices, cost.indptr), shape=cost.shape)
+    transposed = kernel.T.tocsr()
+    left, right = np.ones(n), np.ones(m)
     for _ in range(n_iter):
         before = left
-        left = -damping * _logsumexp(right[cost.indices] + ahead, cost.indptr)
-        right = -damping * _logsumexp(left[by_column.indices] + back, by_column.indptr)
-        if np.abs(left - before).max(initial=0.0) < tol:
+        left = np.exp((damping - 1) * least) * np.maximum(kernel @ (b * right), _TINY) ** -damping
+        right = np.maximum(transposed @ (a * left), _TINY) ** -damping
+        if np.abs(left / before - 1).max(initial=0.0) < tol:
             break
-    data = a[row_of] * b[cost.indices] * np.exp(left[row_of] + right[cost.indices] + kernel)
-    return sparse.csr_matrix((data, cost.indices, cost.indptr), shape=cost.shape)
+    return sparse.csr_matrix(kernel.multiply((a * left)[:, None]).multiply((b * right)[None, :]))
 
 
-def _logsumexp(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Logarithm of the sum of exponentials of each segment; a large negative number for an empty one."""
-    result = np.full(len(indptr) - 1, -1e3)
-    filled = np.flatnonzero(np.diff(indptr))
+def _row_minima(cost: sparse.csr_matrix) -> np.ndarray:
+    """Smallest stored entry of each row, 0 for an empty one."""
+    minima = np.zeros(cost.shape[0])
+    filled = np.flatnonzero(np.diff(cost.indptr))
     if filled.size:
-        starts = indptr[filled]
-        top = np.maximum.reduceat(values, starts)
-        spread = np.exp(values - np.repeat(top, np.diff(np.append(starts, len(values)))))
-        result[filled] = top + np.log(np.add.reduceat(spread, starts))
-    return result
+        minima[filled] = np.minimum.reduceat(cost.data, cost.indptr[filled])
+    return minima
 
 
 def local_mean(coords: np.ndarray, features: np.ndarray, k: int = 20) -> np.ndarray:
@@ -179,18 +177,24 @@ def _plan(
     k, back = min(n_candidates, m), min(n_candidates // 4 + 1, n)
     ahead = cKDTree(there.coords).query(here.coords, k=np.arange(1, k + 1))[1]
     behind = cKDTree(here.coords).query(there.coords, k=np.arange(1, back + 1))[1]
-    rows = np.concatenate([np.repeat(np.arange(n), k), behind.ravel()])
-    columns = np.concatenate([ahead.ravel(), np.repeat(np.arange(m), back)])
-    pairs = np.unique(rows * m + columns)
-    rows, columns = pairs // m, pairs % m
-    cost = ((here.coords[rows] - there.coords[columns]) ** 2).sum(axis=1) / (2 * reach**2)
+    support = _pattern(ahead, m) + sparse.csr_matrix(_pattern(behind, n).T)
+    rows, columns = np.repeat(np.arange(n), np.diff(support.indptr)), support.indices
+    support.data = ((here.coords[rows] - there.coords[columns]) ** 2).sum(axis=1) / (2 * reach**2)
     for column in range(here.mean.shape[1] if weight else 0):
-        cost += weight * (here.mean[rows, column] - there.mean[columns, column]) ** 2
-    support = sparse.csr_matrix((cost, (rows, columns)), shape=(n, m))
+        support.data += weight * (here.mean[rows, column] - there.mean[columns, column]) ** 2
     # Spreading over few cells has a price of its own under the entropy. Taken off at the median cell, what mass is
     # still left out is left out for want of a place.
-    support.data += _EPSILON * np.median(_logsumexp(-support.data / _EPSILON, support.indptr) - np.log(m))
-    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(here.area, there.area))
+    least = _row_minima(support)
+    spread = np.add.reduceat(np.exp((least[rows] - support.data) / _EPSILON), support.indptr[:-1])
+    support.data += np.median(_EPSILON * np.log(spread / m) - least)
+    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(here.area, there.area), n_iter=100, tol=1e-3)
+
+
+def _pattern(neighbour: np.ndarray, n_columns: int) -> sparse.csr_matrix:
+    """``(n, k)`` indices as a sparse matrix of ones."""
+    n, k = neighbour.shape
+    entries = (np.ones(n * k), neighbour.ravel(), np.arange(0, n * k + 1, k))
+    return sparse.csr_matrix(entries, shape=(n, n_columns))
 
 
 def _area(coords: np.ndarray, k: int = 8) -> np.ndarray:
