@@ -65,6 +65,7 @@ def test_median_spacing_looks_at_the_plane_only_and_over_coincident_cells() -> N
     assert median_spacing(np.hstack([plane, depth])) == 3.0
     assert median_spacing(np.concatenate([plane, plane[:6]])) == 3.0
     assert median_spacing(np.zeros((4, 2))) == 0.0
+    assert median_spacing(np.zeros((1, 2))) == 0.0
 
 
 def test_blocks_of_distances_find_what_the_tree_finds(monkeypatch: pytest.MonkeyPatch) -> None:
