@@ -127,8 +127,10 @@ def test_categories_keep_the_users_colours(stack: AnnData) -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["glia", "neuron"]
     assert [to_hex(handle.get_color()) for handle in legend.legend_handles] == ["#112233", "#445566"]
     (points,) = axes[0].collections
-    drawn = {to_hex(color) for color in points.to_rgba(points.get_array())}
-    assert drawn == {"#112233", "#445566"}
+    section = of_depth(stack, DEPTHS[0])
+    kind = {tuple(xy): kind for xy, kind in zip(section.obsm["spatial"][:, :2], section.obs["kind"], strict=True)}
+    for xy, color in zip(points.get_offsets(), points.to_rgba(points.get_array()), strict=True):
+        assert to_hex(color) == {"glia": "#112233", "neuron": "#445566"}[kind[tuple(xy)]]
 
 
 def test_categories_without_colours_and_cells_without_category(stack: AnnData) -> None:

@@ -89,5 +89,7 @@ def test_larger_palettes_begin_with_the_smaller() -> None:
 
 def test_red_and_green_are_told_apart_by_normal_vision_alone() -> None:
     """The simulation must be able to find fault: the colours of the classic mistake."""
-    normal, _, deutan = np.linalg.norm(np.diff(seen(np.array([[0.75, 0.25, 0.1], [0.45, 0.5, 0.0]])), axis=1), axis=-1)
+    red, green = np.array([[0.75, 0.25, 0.1]]), np.array([[0.45, 0.5, 0.0]])
+    normal, protan, deutan = np.linalg.norm(seen(red) - seen(green), axis=-1)
     assert deutan < normal / 2
+    assert separation(red, green) == min(normal, protan, deutan)
