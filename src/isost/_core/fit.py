@@ -131,7 +131,8 @@ def _build(
     if settings["sigma_xy"] is None:
         settings["sigma_xy"] = bridge.default_sigma_xy(stack, scaling.xy)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        # not torch.manual_seed, which would seed every GPU too
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         model = SDEModel(
             stack.n_features,
             origin=(x, y, z),
@@ -167,21 +168,19 @@ def _train(
     epochs = int(settings["epochs"])
     history: dict[str, list[float]] = {phase: [] for phase in problem.phases}
     bar = tqdm(total=epochs * len(problem.phases), desc="isost fit", unit="epoch", disable=None if show else True)
-    best: dict[str, torch.Tensor] | None = None
+    best = _copy(model)
     try:
         for phase in problem.phases:
-            best, lowest = None, float("inf")
+            lowest = float("inf")
             for mean_loss in _epochs(problem, phase, epochs, n_gaps, settings["learning_rate"], generator):
                 history[phase].append(mean_loss)
                 bar.set_postfix_str(f"{phase} {mean_loss:.4g}", refresh=False)
                 bar.update()
                 if mean_loss < lowest:
                     lowest, best = mean_loss, _copy(model)
-            if best is not None:
-                model.load_state_dict(best)
-    except KeyboardInterrupt:
-        if best is not None:
             model.load_state_dict(best)
+    except KeyboardInterrupt:
+        model.load_state_dict(best)
         done = sum(len(losses) for losses in history.values())
         logger.warning("fit: interrupted after %d epochs; the best weights so far are kept", done)
         return history, True
