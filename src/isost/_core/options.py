@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -81,8 +82,10 @@ class FitOptions:
             least = 0 if field.name.startswith("sigma") or field.name in ("alpha", "feature_weight") else None
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-                problems.append(f"{field.name}: expected a number, found {value!r}")
+            whole = "float" not in str(field.type)
+            number = isinstance(value, int) if whole else isinstance(value, int | float) and math.isfinite(value)
+            if isinstance(value, bool) or not number:
+                problems.append(f"{field.name}: expected a {'whole' if whole else 'finite'} number, found {value!r}")
             elif (value < 0) if least == 0 else (value <= 0):
                 problems.append(f"{field.name}: expected {'at least 0' if least == 0 else 'above 0'}, found {value!r}")
         if problems:
