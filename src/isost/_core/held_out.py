@@ -1,0 +1,152 @@
+"""Sections held out, and the scores of predictors on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from isost._core.baselines import Cloud, Predictor, Training
+from isost._core.kernel import kernel_field, own_section_field
+from isost.metrics import score_cells, score_field
+from isost.metrics._bins import bin_of
+
+# A method that gives cells only has the field of a Gaussian kernel over all its cells, the best of these widths
+# (units of h) with hindsight.
+CELL_WIDTHS = (1.0, 2.0, 4.0)
+CEILING_WIDTHS = (0.5, 1.0, 2.0, 4.0)
+
+Score = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A section that nothing was fitted on.
+
+    Attributes
+    ----------
+    name, depth
+        Its name and the mean z of its cells.
+    coords
+        (n, 3) float64.
+    cells
+        Its cells; their components are the projections on loadings that were fitted without them.
+    side
+        h of all sections: bins of a field have side h, bins of cells 2 h.
+    feature_scale
+        Standard deviation of the first component over the training cells.
+    """
+
+    name: str
+    depth: float
+    coords: np.ndarray
+    cells: Cloud
+    side: float
+    feature_scale: float
+
+    def score_field(self, predicted: np.ndarray) -> Score:
+        """Score expression (n, G) predicted at the section's cells: `isost.metrics.score_field`."""
+        return score_field(predicted, self.cells.genes, self.coords, side=self.side)
+
+    def score_cells(self, draw: Callable[[int], Cloud], n_draws: int = 3) -> Score:
+        """Score drawn cells, averaged over draws: `isost.metrics.score_cells`; `draw` is told the number of the draw."""
+        scores = []
+        for index in range(n_draws):
+            cloud = draw(index)
+            scores.append(
+                score_cells(
+                    cloud.coords,
+                    cloud.features,
+                    measured_coords=self.coords,
+                    measured_features=self.cells.features,
+                    side=self.side,
+                    feature_scale=self.feature_scale,
+                )
+            )
+        return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+
+
+def score_predictor(predictor: Predictor, sections: list[HeldOut], *, n_draws: int = 3, seed: int = 0) -> list[Score]:
+    """Score the field and the cells of a predictor on each held-out section.
+
+    As many cells are drawn as were measured, `n_draws` times, and scores are averaged over draws. A score that the
+    predictor does not have is NaN.
+    """
+    fields = [predictor.field(held.coords, held.depth) for held in sections]
+    generator = np.random.default_rng(seed)
+    clouds = [predictor.cells(held.depth, None, generator) for held in sections]
+    known = [field is not None for field in fields]
+    scores = [held.score_field(field) for held, field in zip(sections, fields, strict=True) if field is not None]
+    if not all(known):
+        scores = _best_width(
+            sections, [cloud for cloud in clouds if cloud is not None], CELL_WIDTHS, lambda held, cloud, width:
+            kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width),
+        )  # fmt: skip
+    for held, cloud, score in zip(sections, clouds, scores, strict=True):
+        if cloud is None:
+            score.update(dice=np.nan, dens=np.nan, energy=np.nan)
+            continue
+        n = len(held.cells)
+        score.update(
+            held.score_cells(lambda index, held=held, n=n: predictor.cells(held.depth, n, _rng(seed, index)), n_draws)
+        )
+    return scores
+
+
+def score_ceiling(sections: list[HeldOut]) -> list[Score]:
+    """Score the kernel regression of each section from its own cells in other bins, the best of four widths."""
+
+    def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
+        plane = held.coords[:, :2]
+        return own_section_field(plane, cloud.genes, width, bin_of(plane, held.side, plane.min(axis=0)))
+
+    scores = _best_width(sections, [held.cells for held in sections], CEILING_WIDTHS, field)
+    return [score | {"dice": np.nan, "dens": np.nan, "energy": np.nan} for score in scores]
+
+
+def _best_width(
+    sections: list[HeldOut],
+    clouds: list[Cloud],
+    widths: tuple[float, ...],
+    field: Callable[[HeldOut, Cloud, float], np.ndarray],
+) -> list[Score]:
+    """Score with each width (units of h) and keep that with the best mean correlation."""
+    tried = [
+        [held.score_field(field(held, cloud, width * held.side)) for held, cloud in zip(sections, clouds, strict=True)]
+        for width in widths
+    ]
+    return max(tried, key=lambda scores: np.mean([score["pcc"] for score in scores]))
+
+
+def _rng(seed: int, index: int) -> np.random.Generator:
+    return np.random.default_rng([seed, index])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training sections and the sections held out of them, in one representation.
+
+    Attributes
+    ----------
+    training
+        What baselines are fitted on.
+    held_out
+        What is scored.
+    genes
+        Names of the G genes that are scored.
+    """
+
+    training: Training
+    held_out: list[HeldOut]
+    genes: tuple[str, ...]
+
+    def score(self, predictors: Mapping[str, Predictor], *, n_draws: int = 3, seed: int = 0) -> list[dict[str, object]]:
+        """Score predictors: a record of method, section, depth and scores for each of them and each held-out section."""
+        records: list[dict[str, object]] = []
+        for method, predictor in predictors.items():
+            for held, score in zip(
+                self.held_out, score_predictor(predictor, self.held_out, n_draws=n_draws, seed=seed), strict=True
+            ):
+                records.append({"method": method, "section": held.name, "depth": held.depth, **score})
+        return records
