@@ -138,7 +138,7 @@ def _describes(matrix: Any, scores: np.ndarray, loadings: np.ndarray) -> bool:
 
 
 def _complete(matrix: Any, scores: np.ndarray, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    outside = ~loadings.any(axis=1)
+    outside = np.logical_and.reduce(loadings == 0, axis=1)
     if outside.any():
         loadings = np.where(outside[:, None], least_squares_loadings(matrix, scores), loadings)
     total = sum(np.asarray(block.sum(axis=0, dtype=np.float64)).ravel() for _, block in row_blocks(matrix))

@@ -89,7 +89,7 @@ def summarise(matrix: Any) -> Summary:
     none, dtype = np.zeros(n, dtype=bool), np.dtype(matrix.dtype)
     summary = Summary(np.zeros(n), none, none.copy(), np.zeros(n_genes, dtype=bool), dtype)
     for rows, block in row_blocks(matrix):
-        values = block.data if sparse.issparse(block) else block
+        values = block if isinstance(block, np.ndarray) else np.asarray(block.data)
         finite = np.isfinite(values)
         summary.nonfinite[rows] = _any_in_row(block, ~finite)
         summary.negative[rows] = _any_in_row(block, values < 0)
@@ -138,11 +138,11 @@ def _any_in_row(block: np.ndarray | sparse.csr_matrix, flags: np.ndarray) -> np.
     if not flags.any():
         return np.zeros(block.shape[0], dtype=bool)
     if isinstance(block, np.ndarray):
-        return flags.any(axis=1)
+        return np.logical_or.reduce(flags, axis=1)
     return np.bincount(np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))[flags], minlength=block.shape[0]) > 0
 
 
 def _any_in_column(block: np.ndarray | sparse.csr_matrix, flags: np.ndarray) -> np.ndarray:
     if isinstance(block, np.ndarray):
-        return flags.any(axis=0)
+        return np.logical_or.reduce(flags, axis=0)
     return np.bincount(block.indices[flags], minlength=block.shape[1]) > 0

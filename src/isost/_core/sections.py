@@ -94,7 +94,9 @@ def _read_labels(
                 found=f"none for {show_rows(missing)}",
                 next=f"adata = adata[adata.obs[{section_key!r}].notna()].copy()",
             )
-        return np.where(missing, None, labels.astype(str).to_numpy(dtype=object))
+        names = labels.astype(str).to_numpy(dtype=object, copy=True)
+        names[missing] = None
+        return names
     if section_key not in (None, SECTION_KEY):
         problems.add(
             "section_key",
