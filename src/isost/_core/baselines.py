@@ -129,7 +129,7 @@ class Union(_CellsOnly):
 
 
 class WeightedUnion(_CellsOnly):
-    """The cells of both neighbouring sections, drawn with weights 1 - t and t; all of them are (1 - t) m + t n cells."""
+    """The cells of both neighbouring sections, drawn with weights 1 - t and t; all are (1 - t) m + t n cells."""
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> Cloud:
         gap = self._training.gap(depth)

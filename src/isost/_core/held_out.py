@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ CELL_WIDTHS = (1.0, 2.0, 4.0)
 CEILING_WIDTHS = (0.5, 1.0, 2.0, 4.0)
 
 Score = dict[str, float]
+NO_CELLS: Score = {"dice": np.nan, "dens": np.nan, "energy": np.nan}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +51,21 @@ class HeldOut:
         """Score expression (n, G) predicted at the section's cells: `isost.metrics.score_field`."""
         return score_field(predicted, self.cells.genes, self.coords, side=self.side)
 
-    def score_cells(self, draw: Callable[[int], Cloud], n_draws: int = 3) -> Score:
-        """Score drawn cells, averaged over draws: `isost.metrics.score_cells`; `draw` is told the number of the draw."""
-        scores = []
-        for index in range(n_draws):
-            cloud = draw(index)
-            scores.append(
-                score_cells(
-                    cloud.coords,
-                    cloud.features,
-                    measured_coords=self.coords,
-                    measured_features=self.cells.features,
-                    side=self.side,
-                    feature_scale=self.feature_scale,
-                )
+    def score_cells(self, draws: list[Cloud]) -> Score:
+        """Score drawn cells, averaged over draws: `isost.metrics.score_cells`; NaN without a draw."""
+        if not draws:
+            return dict(NO_CELLS)
+        scores = [
+            score_cells(
+                cloud.coords,
+                cloud.features,
+                measured_coords=self.coords,
+                measured_features=self.cells.features,
+                side=self.side,
+                feature_scale=self.feature_scale,
             )
+            for cloud in draws
+        ]
         return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
 
@@ -74,24 +76,27 @@ def score_predictor(predictor: Predictor, sections: list[HeldOut], *, n_draws: i
     predictor does not have is NaN.
     """
     fields = [predictor.field(held.coords, held.depth) for held in sections]
+    known = [field for field in fields if field is not None]
+    if len(known) == len(sections):
+        scores = [held.score_field(field) for held, field in zip(sections, known, strict=True)]
+    else:
+        scores = _score_field_over_cells(predictor, sections, seed)
+    for held, score in zip(sections, scores, strict=True):
+        clouds = [
+            predictor.cells(held.depth, len(held.cells), np.random.default_rng([seed, i])) for i in range(n_draws)
+        ]
+        score.update(held.score_cells([cloud for cloud in clouds if cloud is not None]))
+    return scores
+
+
+def _score_field_over_cells(predictor: Predictor, sections: list[HeldOut], seed: int) -> list[Score]:
     generator = np.random.default_rng(seed)
     clouds = [predictor.cells(held.depth, None, generator) for held in sections]
-    known = [field is not None for field in fields]
-    scores = [held.score_field(field) for held, field in zip(sections, fields, strict=True) if field is not None]
-    if not all(known):
-        scores = _best_width(
-            sections, [cloud for cloud in clouds if cloud is not None], CELL_WIDTHS, lambda held, cloud, width:
-            kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width),
-        )  # fmt: skip
-    for held, cloud, score in zip(sections, clouds, scores, strict=True):
-        if cloud is None:
-            score.update(dice=np.nan, dens=np.nan, energy=np.nan)
-            continue
-        n = len(held.cells)
-        score.update(
-            held.score_cells(lambda index, held=held, n=n: predictor.cells(held.depth, n, _rng(seed, index)), n_draws)
-        )
-    return scores
+
+    def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
+        return kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width)
+
+    return _best_width(sections, [cloud for cloud in clouds if cloud is not None], CELL_WIDTHS, field)
 
 
 def score_ceiling(sections: list[HeldOut]) -> list[Score]:
@@ -102,7 +107,7 @@ def score_ceiling(sections: list[HeldOut]) -> list[Score]:
         return own_section_field(plane, cloud.genes, width, bin_of(plane, held.side, plane.min(axis=0)))
 
     scores = _best_width(sections, [held.cells for held in sections], CEILING_WIDTHS, field)
-    return [score | {"dice": np.nan, "dens": np.nan, "energy": np.nan} for score in scores]
+    return [score | NO_CELLS for score in scores]
 
 
 def _best_width(
@@ -117,10 +122,6 @@ def _best_width(
         for width in widths
     ]
     return max(tried, key=lambda scores: np.mean([score["pcc"] for score in scores]))
-
-
-def _rng(seed: int, index: int) -> np.random.Generator:
-    return np.random.default_rng([seed, index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +142,15 @@ class Split:
     held_out: list[HeldOut]
     genes: tuple[str, ...]
 
-    def score(self, predictors: Mapping[str, Predictor], *, n_draws: int = 3, seed: int = 0) -> list[dict[str, object]]:
-        """Score predictors: a record of method, section, depth and scores for each of them and each held-out section."""
-        records: list[dict[str, object]] = []
-        for method, predictor in predictors.items():
-            for held, score in zip(
-                self.held_out, score_predictor(predictor, self.held_out, n_draws=n_draws, seed=seed), strict=True
-            ):
-                records.append({"method": method, "section": held.name, "depth": held.depth, **score})
-        return records
+    def score(self, predictors: Mapping[str, Predictor], *, n_draws: int = 3, seed: int = 0) -> list[dict[str, Any]]:
+        """Score predictors and the ceiling: a record of method, section, depth and scores for each held-out section."""
+        scores = {
+            method: score_predictor(predictor, self.held_out, n_draws=n_draws, seed=seed)
+            for method, predictor in predictors.items()
+        }
+        scores["ceiling"] = score_ceiling(self.held_out)
+        return [
+            {"method": method, "section": held.name, "depth": held.depth, **score}
+            for method, of_method in scores.items()
+            for held, score in zip(self.held_out, of_method, strict=True)
+        ]

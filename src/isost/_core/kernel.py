@@ -15,8 +15,8 @@ def kernel_weights(
 ) -> sparse.csr_matrix:
     """Gaussian weights exp(-d^2 / 2 width^2) of the nearest cells of each place, each row summing to one.
 
-    Distances count from the nearest cell's on, which leaves the normalised weights as they are and never underflows: far
-    from every cell the nearest one takes all the weight.
+    Distances count from the nearest cell's on, which leaves the normalised weights as they are and never underflows:
+    far from every cell the nearest one takes all the weight.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def bin_side(sections: list[np.ndarray]) -> float:
             distances.append(np.median(cKDTree(plane).query(plane, k=2)[0][:, 1]))
     if not distances:
         raise ValueError(
-            "sections: expected a section of two or more cells, found none. Next: pass one array of positions a section."
+            "sections: expected a section of two or more cells, found none. Next: pass an array of positions a section."
         )
     return float(NEIGHBOURS_ACROSS * np.median(distances))
 
@@ -53,7 +53,7 @@ def bin_of(coords: np.ndarray, side: float, origin: np.ndarray) -> np.ndarray:
 
 
 def bin_means(coords: np.ndarray, side: float, *values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Mean of each (n, G) array of values over the bins that hold cells, float64 (bins, G); bins start at the least x, y."""
+    """Mean of each (n, G) array over the bins that hold cells, float64 (bins, G); bins start at the least x and y."""
     plane = np.asarray(coords, dtype=np.float64)[:, :2]
     _, index, count = np.unique(bin_of(plane, side, plane.min(axis=0)), axis=0, return_inverse=True, return_counts=True)
     rows = np.arange(len(plane))

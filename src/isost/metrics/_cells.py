@@ -36,8 +36,8 @@ def score_cells(
     -------
     dict
         ``"dice"``, ``"dens"``: `dice` and `density_correlation` on bins of side 2 x `side`.
-        ``"energy"``: `energy_distance` in (x / 2 `side`, y / 2 `side`, the first 20 components / `feature_scale`), about
-        0 where the two samples cannot be told apart.
+        ``"energy"``: `energy_distance` in (x / 2 `side`, y / 2 `side`, the first 20 components / `feature_scale`),
+        about 0 where the two samples cannot be told apart.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def density_correlation(coords: np.ndarray, measured_coords: np.ndarray, *, side
     Returns
     -------
     float
-        -1 to 1. Two independent draws from one density reach 1 - noise only: with c cells a bin and a density that varies
-        with coefficient v, v^2 / (v^2 + 1 / c). NaN where every bin of a cloud holds the same number of cells.
+        -1 to 1. Two independent draws from one density do not reach 1: with c cells a bin and a density whose standard
+        deviation is v times its mean they reach v^2 / (v^2 + 1 / c). NaN where all bins of a cloud hold as many.
 
     Raises
     ------

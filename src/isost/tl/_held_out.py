@@ -129,13 +129,14 @@ def _most_variable(values: np.ndarray | sparse.csr_matrix) -> np.ndarray:
     """Columns, in order, of the genes with the largest variance."""
     if values.shape[1] <= SCORED_GENES:
         return np.arange(values.shape[1])
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    square = np.asarray(values.multiply(values).mean(axis=0) if sparse.issparse(values) else (values**2).mean(axis=0))
-    return np.sort(np.argsort(mean**2 - square.ravel(), kind="stable")[:SCORED_GENES])
+    mean = np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
+    square = values**2 if isinstance(values, np.ndarray) else values.multiply(values)
+    variance = np.asarray(square.mean(axis=0, dtype=np.float64)).ravel() - mean**2
+    return np.sort(np.argsort(-variance, kind="stable")[:SCORED_GENES])
 
 
 def _dense(values: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-    return np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float32)
+    return np.asarray(values if isinstance(values, np.ndarray) else values.toarray(), dtype=np.float32)
 
 
 class Fit:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._core.baselines import Kernel, Nearest, Predictor, Union
+from isost._core.random import Rng, numpy_generator
+from isost._core.sections import Sections
+from isost._logging import logger
+from isost.tl._fit import checked_options, fit
+from isost.tl._held_out import Fit, Keys, read_geometry, split
+
+_FIT_ARGUMENTS = ("objective", "preset", "device", "progress")
+
+
+def cross_validate(
+    adata: AnnData,
+    *,
+    hold_out: Literal["each", "alternate"] | int | Sequence[str] = "alternate",
+    section_key: str | None = "section",
+    spatial_key: str = "spatial",
+    depth_key: str | None = None,
+    n_comps: int = 50,
+    n_draws: int = 3,
+    rng: Rng = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Hold sections out, fit on the rest, and score the fit beside methods that need no model.
+
+    Nothing of a held-out section is seen: log-normalisation, principal components, couplings, bandwidths and the
+    networks are fitted anew on the sections that remain. The first and the last section are never held out.
+
+    Parameters
+    ----------
+    adata
+        Cells of all sections; not changed. Counts, or expression that is normalised already, as `isost.pp.embed`
+        takes it; an embedding that is there is not used.
+    hold_out
+        ``"alternate"``: every second inner section, all at once, with one fit. ``"each"``: every inner section, one at
+        a time, with a fit for each. A number k, 2 or more: every inner section once, every k-th of them at a time,
+        with k fits. A list of section names: these, at once.
+    section_key, spatial_key, depth_key
+        As in `isost.tl.fit`.
+    n_comps
+        Number of principal components.
+    n_draws
+        Draws of cells over which their scores are averaged.
+    rng
+        Seed or generator, of the fits and the draws.
+    **options
+        Of `isost.tl.fit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each method and held-out section, with ``method``, ``section``, ``depth`` (mean z) and the scores of
+        `isost.metrics.score_field` at the positions of the section's cells (``pcc``, ``nmse``) and of
+        `isost.metrics.score_cells` for as many cells as were measured (``dice``, ``dens``, ``energy``; NaN for methods
+        without cells). At most the 500 most variable genes are scored. Methods:
+
+        ``isost``
+            The fit.
+        ``nearest``, ``union``
+            The cells of the section nearest in depth, and of both neighbours. Their field is a Gaussian kernel over
+            them, the best of the widths h, 2 h and 4 h with hindsight (h is `isost.metrics.bin_side`).
+        ``kernel``
+            Gaussian kernel regression over each neighbour, blended (1 - t, t), its width chosen on training sections.
+        ``ceiling``
+            Kernel regression of the section from its own cells in other bins: about the best to be asked for where
+            cells are many; where they are few, neighbouring sections can know more.
+
+        Plot it with `isost.pl.cross_validation`.
+
+    Raises
+    ------
+    ValueError
+        If the stack cannot be read, or there is no inner section to hold out.
+    TypeError
+        If an option is unknown.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.phantom(n_sections=4, n_cells=60, n_genes=20)
+    >>> scores = isost.tl.cross_validate(adata, n_comps=5, epochs=1, progress=False, rng=0)
+    >>> scores["method"].tolist(), scores["section"].unique().tolist()
+    (['isost', 'nearest', 'union', 'kernel', 'ceiling'], ['s2'])
+    """
+    started = perf_counter()
+    checked_options({name: value for name, value in options.items() if name not in _FIT_ARGUMENTS})
+    keys = Keys(section_key, spatial_key, depth_key)
+    sections = read_geometry(adata, keys)[1]
+    folds = choose_folds(sections, hold_out)
+    generator = numpy_generator(rng)
+    records = []
+    for number, fold in enumerate(folds, start=1):
+        names = ", ".join(sections.names[k] for k in fold)
+        logger.info("cross_validate: fit %d of %d, without %s", number, len(folds), names)
+        seed = int(generator.integers(2**31))
+        train, held = split(adata, fold, keys, n_comps=n_comps, rng=seed)
+        fitted = fit(train, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, rng=seed, **options)
+        known = held.training
+        predictors: dict[str, Predictor] = {
+            "isost": Fit(fitted, held.genes), "nearest": Nearest(known), "union": Union(known), "kernel": Kernel(known)
+        }  # fmt: skip
+        records += held.score(predictors, n_draws=n_draws, seed=seed)
+    scores = pd.DataFrame(records).sort_values("depth", kind="stable")
+    scores = scores.sort_values("method", kind="stable", key=lambda column: column.map(_ORDER.index))
+    logger.info("cross_validate: %d sections scored in %.1f s", len({*scores["section"]}), perf_counter() - started)
+    return scores.reset_index(drop=True)
+
+
+_ORDER = ["isost", "nearest", "union", "kernel", "ceiling"]
+
+
+def choose_folds(sections: Sections, hold_out: Literal["each", "alternate"] | int | Sequence[str]) -> list[list[int]]:
+    """Sections to hold out together, by their number in the order of depth; a list for each fit."""
+    inner = list(range(1, len(sections.names) - 1))
+    if not inner:
+        raise ValueError(
+            f"adata: expected three sections or more, so that one lies between others, found {len(sections.names)}. "
+            "Next: score by eye with isost.pl.orthoviews, or measure another section."
+        )
+    if isinstance(hold_out, str) and hold_out in ("each", "alternate"):
+        return [[k] for k in inner] if hold_out == "each" else [inner[::2]]
+    if isinstance(hold_out, (int, np.integer)):
+        if hold_out < 2:
+            raise ValueError(
+                f"hold_out: expected 2 or more fits, found {hold_out}. Next: hold_out='alternate' for one fit."
+            )
+        return [fold for start in range(int(hold_out)) if (fold := inner[start :: int(hold_out)])]
+    names = [hold_out] if isinstance(hold_out, str) else [str(name) for name in hold_out]
+    unknown = [name for name in names if name not in [sections.names[k] for k in inner]]
+    if unknown or not names:
+        raise ValueError(
+            f"hold_out: expected 'each', 'alternate', a number, or names of inner sections ("
+            f"{', '.join(sections.names[k] for k in inner)}), found {unknown or 'none'}. Next: hold_out='alternate'."
+        )
+    return [sorted(sections.names.index(name) for name in names)]
