@@ -18,6 +18,9 @@ _SCORES = {
     "energy": ("cell distribution\ndistance (energy)", False),
 }
 
+# Sees the held-out section itself: a reference, not a method that could be best.
+_CEILING = "ceiling"
+
 
 def cross_validation(
     scores: pd.DataFrame,
@@ -29,7 +32,7 @@ def cross_validation(
     """Plot the held-out scores of each method, one panel a score.
 
     A small dot is a held-out section, a diamond the mean over sections; the best mean of each score is filled with
-    colour. An arrow says which way is better.
+    colour. An arrow says which way is better. A dotted line stands at the mean of the ceiling, which knows the section.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ def _draw(ax: Axes, scores: pd.DataFrame, name: str, methods: list[str]) -> None
     for row, method in enumerate(methods):
         values = scores.loc[scores["method"].astype(str) == method, name].to_numpy(dtype=np.float64)
         ax.scatter(values, np.full(len(values), row), s=14, color=PLAIN, linewidths=0, zorder=4, label="section")
-    best = means == (means.max() if more_is_better else means.min())
+    competing = means.drop(_CEILING, errors="ignore")
+    best = means.eq(competing.max() if more_is_better else competing.min()) & (means.index != _CEILING)
     ax.scatter(
         means,
         range(len(methods)),
@@ -103,6 +107,8 @@ def _draw(ax: Axes, scores: pd.DataFrame, name: str, methods: list[str]) -> None
         linewidths=1.1,
         label="mean",
     )
+    if _CEILING in means.index and np.isfinite(means[_CEILING]):
+        ax.axvline(means[_CEILING], color=INK, lw=0.8, ls=":", zorder=1)
     ax.set_title(label)
     ax.set_xlabel("better →" if more_is_better else "← better")
     ax.grid(axis="y", color="#e5e5e5", lw=0.8)

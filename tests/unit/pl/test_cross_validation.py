@@ -54,6 +54,16 @@ def test_the_best_mean_is_filled_and_the_arrow_says_what_is_better(scores: pd.Da
         assert ax.get_xlabel() == arrow
 
 
+def test_the_ceiling_is_a_line_and_never_the_best(scores: pd.DataFrame) -> None:
+    known = pd.DataFrame({"method": "ceiling", "section": ["s2", "s4"], "pcc": [0.7, 0.9], "nmse": [0.1, 0.3]})
+    axes = isost.pl.cross_validation(pd.concat([scores, known]))
+    for ax, best, mean in zip(axes[:2], (1, 2), (0.8, 0.2), strict=True):
+        assert [to_hex(color) == ACCENT for color in means(ax).get_facecolors()].index(True) == best
+        (line,) = ax.lines
+        np.testing.assert_allclose(line.get_xdata(), mean)
+    assert not axes[2].lines
+
+
 def test_given_axes(scores: pd.DataFrame) -> None:
     figure, own = plt.subplots(1, 3)
     assert list(isost.pl.cross_validation(scores, axes=own)) == list(own)
