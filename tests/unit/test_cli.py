@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata as sd
 from anndata import AnnData
@@ -126,6 +128,23 @@ def test_traceback_shows_where_an_error_comes_from(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_folder_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) in fails(capsys, "demo", "--out", tmp_path)
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tissue = {"n_sections": 4, "n_cells": 80, "n_genes": 20, "spacing": 50.0, "extent": 400.0}
+    monkeypatch.setattr("isost._demo._TISSUE", tissue)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "isost_demo").mkdir()
+    assert main(["demo"]) == 0
+    out = tmp_path / "isost_demo_2"
+    said = capsys.readouterr().out
+    for method in ("isost", "nearest", "union", "kernel"):
+        assert re.search(rf"^{method} ", said, flags=re.MULTILINE)
+    assert sd.read_zarr(out / "volume.zarr")["isost_volume"]["scale0"].image.shape[0] > 1
+    assert isost.Reconstruction.load(out / "model").stack.names == ("s1", "s3", "s4")
+    scores = pd.read_csv(out / "held_out.csv")
+    assert set(scores["section"]) == {"s2"} and np.isfinite(scores["pcc"]).all()
+    assert len(list(out.glob("orthoviews_*.png"))) == 3
 
 
 def test_python_m_isost(tmp_path: Path) -> None:
