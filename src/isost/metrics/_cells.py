@@ -67,7 +67,7 @@ def score_cells(
 
 
 def dice(coords: np.ndarray, measured_coords: np.ndarray, *, side: float) -> float:
-    """Overlap of the bins that hold a cell: 2 |A and B| / (|A| + |B|).
+    """Overlap of the bins that hold a cell: ``2 |A and B| / (|A| + |B|)``.
 
     Parameters
     ----------
