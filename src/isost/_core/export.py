@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +84,27 @@ def write_zarr(sdata: SpatialData, path: str | os.PathLike[str]) -> SpatialData:
     OSError
         If the path exists or writing fails; nothing is left behind then.
     """
-    with written_beside(path) as fresh:
-        try:
-            sdata.write(fresh)
-        finally:
-            sdata.path = None
-    return read_zarr(Path(path).expanduser().absolute())
+    with _without_chatter():
+        with written_beside(path) as fresh:
+            try:
+                sdata.write(fresh)
+            finally:
+                sdata.path = None
+        return read_zarr(Path(path).expanduser().absolute())
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Hold back what zarr and ome-zarr say of their own defaults, a line for each array."""
+    reader = logging.getLogger("ome_zarr.reader")
+    level = reader.level
+    reader.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="zarr v3 autosharding", category=UserWarning)
+            yield
+    finally:
+        reader.setLevel(level)
 
 
 def _to_global(grid: Grid) -> Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,8 +164,10 @@ def _bytes(stack: Stack, size: float, n_channels: int) -> float:
 
 def _automatic_size(stack: Stack, n_channels: int, budget: float) -> float:
     spacing = np.median([median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)])
-    wanted = min(_SPACINGS_PER_VOXEL * float(spacing), float(np.median(np.diff(stack.depths))))
-    return max(_rounded_up(wanted), _smallest_size(stack, n_channels, budget, start=wanted))
+    gap = float(np.median(np.diff(stack.depths)))
+    # coincident cells, as of a single column of them, have no spacing
+    wanted = min(_SPACINGS_PER_VOXEL * float(spacing), gap) if spacing > 0 else gap
+    return _smallest_size(stack, n_channels, budget, start=_two_digits(wanted, math.floor))
 
 
 def _advice(stack: Stack, n_channels: int, budget: float) -> str:
@@ -177,13 +180,13 @@ def _smallest_size(stack: Stack, n_channels: int, budget: float, start: float | 
     size = high = float(max(*np.ptp(stack.coords[:, :2], axis=0), np.ptp(stack.depths)))
     low = start or high * 1e-6
     if _bytes(stack, low, n_channels) <= budget:
-        return _rounded_up(low)
+        return _two_digits(low, math.ceil)
     for _ in range(60):
         size = math.sqrt(low * high)
         low, high = (low, size) if _bytes(stack, size, n_channels) <= budget else (size, high)
-    return _rounded_up(high)
+    return _two_digits(high, math.ceil)
 
 
-def _rounded_up(size: float) -> float:
+def _two_digits(size: float, rounding: Callable[[float], int]) -> float:
     unit = 10.0 ** (math.floor(math.log10(size)) - 1)
-    return float(f"{math.ceil(size / unit - 1e-9) * unit:.3g}")
+    return float(f"{rounding(round(size / unit, 6)) * unit:.3g}")

@@ -88,6 +88,17 @@ def test_automatic_size_follows_the_cells(caplog: pytest.LogCaptureFixture) -> N
     assert make_grid(close, None, n_channels=4).voxel_size == 8.0
 
 
+@pytest.mark.parametrize("gap", [100.8, 0.0437, 7.0])
+def test_automatic_size_is_at_most_the_distance_of_sections(gap: float) -> None:
+    size = make_grid(stack_of((4e3, 3e3), [0.0, gap, 2 * gap], n=100), None, n_channels=4, max_memory=1e4).voxel_size
+    assert 0.9 * gap <= size <= gap
+
+
+def test_automatic_size_where_cells_coincide() -> None:
+    stack = stack_of((400.0, 300.0), [0.0, 50.0])
+    assert make_grid(replace(stack, coords=stack.coords * (0, 0, 1)), None, n_channels=4).voxel_size == 50.0
+
+
 def test_automatic_size_is_in_proportion_to_the_unit() -> None:
     stack = stack_of((400.0, 300.0), [0.0, 50.0])
     in_mm = replace(stack, coords=stack.coords / 1000, depths=stack.depths / 1000, unit="mm")
