@@ -82,7 +82,7 @@ class SDEModel(nn.Module):
     def to_internal(self, coords: np.ndarray, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Scale ``(n, 3)`` and ``(n, P)`` to internal positions ``(n, 2)``, depths ``(n,)`` and features ``(n, P)``."""
         inside = torch.from_numpy(self.scaling.to_internal(coords).astype(np.float32)).to(self.device)
-        values = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(self.device)
+        values = torch.tensor(np.asarray(features, dtype=np.float32), device=self.device)
         return inside[:, :2], inside[:, 2], (values - self.feature_offset) / self.feature_scale
 
     def to_physical(self, position: Tensor, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
