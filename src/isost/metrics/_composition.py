@@ -66,7 +66,7 @@ def _check_labels(
     labels, regions = np.asarray(labels), np.asarray(regions)
     if labels.ndim != 1 or labels.shape != regions.shape or not len(labels):
         raise ValueError(
-            f"{name}, {regions_name}: expected one of each for every cell, found shapes {labels.shape}, {regions.shape}. "
+            f"{name}, {regions_name}: expected one of each per cell, found shapes {labels.shape}, {regions.shape}. "
             "Next: pass two columns of one table."
         )
     return labels, regions

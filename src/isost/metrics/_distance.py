@@ -9,8 +9,9 @@ from isost.metrics._check import check_matrix
 
 _BLOCK = 16_000_000
 
-# Potentials are at rest when no update moves one by more than this share of the temperature.
-_STILL = 1e-3
+# Iterations of transport at each temperature, and, within a sample, until no potential moves by more than this share of
+# the temperature.
+_ITERATIONS, _MOST_ITERATIONS, _STILL = 5, 100, 1e-3
 
 
 def energy_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -83,12 +84,12 @@ def chamfer_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float((there.mean() + back.mean()) / 2)
 
 
-def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 0.05, max_iter: int = 200) -> float:
+def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 0.05) -> float:
     """Debiased entropic optimal transport between two uniform samples, cost |x - y|^2 / 2 (Feydy et al. 2019).
 
-    S(a, b) = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 with temperature blur^2, by symmetric iterations whose temperature
-    falls from the squared extent by a quarter a step, and then at blur^2 until the potentials are still. Time and
-    memory grow as n m: a few thousand points each.
+    S(a, b) = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 with temperature blur^2; the temperature of OT(a, b) starts at the
+    squared extent and is halved every five iterations. Memory grows as n m, and time too: about a minute for 5,000
+    points each.
 
     Parameters
     ----------
@@ -96,8 +97,6 @@ def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 
         (n, d) and (m, d) points with coordinates in comparable units.
     blur
         Distance, in the unit of the coordinates, below which transport does not resolve.
-    max_iter
-        Iterations at the last temperature, at most.
 
     Returns
     -------
@@ -115,33 +114,41 @@ def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 
     >>> import numpy as np
     >>> import isost
     >>> points = np.random.default_rng(0).random((50, 2))
-    >>> round(isost.metrics.sinkhorn_divergence(points, points + [3.0, 0.0]), 2)
+    >>> round(isost.metrics.sinkhorn_divergence(points, points + [3.0, 0.0]), 3)
     4.5
     """
     x, y = _pair(first, second, least=1)
     if not 0 < blur < np.inf:
         raise ValueError(f"blur: expected a positive distance, found {blur}. Next: leave it out, or pass blur=0.05.")
     both = np.concatenate([x, y])
-    extent = float(((both.max(axis=0) - both.min(axis=0)) ** 2).sum())
-    between = _transport(x, y, blur, extent, max_iter)
-    within = _transport(x, x, blur, extent, max_iter) + _transport(y, y, blur, extent, max_iter)
-    return max(between - within / 2, 0.0)
+    extent = float((np.ptp(both, axis=0) ** 2).sum())
+    halvings = int(np.ceil(np.log2(max(extent / blur**2, 1.0))))
+    temperatures = np.maximum(extent / 2.0 ** np.arange(1, halvings + 1), blur**2) if halvings else np.array([blur**2])
+    within = (_transport_within(x, blur**2) + _transport_within(y, blur**2)) / 2
+    return max(_transport(x, y, temperatures) - within, 0.0)
 
 
-def _transport(x: np.ndarray, y: np.ndarray, blur: float, extent: float, max_iter: int) -> float:
-    """Dual value of entropic transport between uniform weights."""
+def _transport(x: np.ndarray, y: np.ndarray, temperatures: np.ndarray) -> float:
+    """Dual value of entropic transport between uniform weights, at the last of falling temperatures."""
     cost = cdist(x, y, "sqeuclidean") / 2
     f, g = np.zeros(len(x)), np.zeros(len(y))
-    warm_up = int(np.ceil(max(np.log(extent / blur**2) / np.log(4), 0.0))) if extent > 0 else 0
-    for step in range(warm_up + max_iter):
-        temperature = max(extent / 4 ** (step + 1), blur**2)
-        new_f, new_g = _soft_minimum(cost, g, temperature), _soft_minimum(cost.T, f, temperature)
-        change = max(np.abs(new_f - f).max(), np.abs(new_g - g).max())
-        # Averaging both updates keeps the iteration symmetric, and at rest for x = y.
-        f, g = (f + new_f) / 2, (g + new_g) / 2
-        if step >= warm_up and change < _STILL * blur**2:
+    for temperature in np.repeat(temperatures, _ITERATIONS):
+        f = _soft_minimum(cost, g, temperature)
+        g = _soft_minimum(cost.T, f, temperature)
+    return float(f.mean() + g.mean())
+
+
+def _transport_within(x: np.ndarray, temperature: float) -> float:
+    """Dual value of entropic transport of a sample onto itself, where both potentials are one."""
+    cost = cdist(x, x, "sqeuclidean") / 2
+    f = np.zeros(len(x))
+    for _ in range(_MOST_ITERATIONS):
+        new = (f + _soft_minimum(cost, f, temperature)) / 2
+        change = float(np.abs(new - f).max())
+        f = new
+        if change < _STILL * temperature:
             break
-    return float(_soft_minimum(cost, g, blur**2).mean() + _soft_minimum(cost.T, f, blur**2).mean())
+    return float(2 * _soft_minimum(cost, f, temperature).mean())
 
 
 def _soft_minimum(cost: np.ndarray, potential: np.ndarray, temperature: float) -> np.ndarray:
@@ -153,7 +160,7 @@ def _pair(first: np.ndarray, second: np.ndarray, least: int) -> tuple[np.ndarray
     x, y = check_matrix("first", first), check_matrix("second", second)
     if x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
         raise ValueError(
-            f"first, second: expected {least} or more points each, of one dimension, found shapes {x.shape}, {y.shape}. "
+            f"first, second: expected {least} or more points each of one dimension, found {x.shape}, {y.shape}. "
             "Next: pass more cells, with the same columns."
         )
     return x, y
