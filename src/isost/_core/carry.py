@@ -157,7 +157,13 @@ def _serpentine(coords: np.ndarray, per_cell: int = 8) -> np.ndarray:
 
 
 def _march(
-    model: SDEModel, stack: Stack, section: int, direction: str, depths: np.ndarray, seed: int | None
+    model: SDEModel,
+    stack: Stack,
+    section: int,
+    direction: str,
+    depths: np.ndarray,
+    seed: int | None,
+    parts: str = "both",
 ) -> list[Cells]:
     rows = np.arange(stack.starts[section], stack.starts[section + 1])
     position, depth, features = model.to_internal(stack.coords[rows], stack.features[rows])
@@ -182,6 +188,12 @@ def from_neighbours(model: SDEModel, stack: Stack, section: int) -> Cells:
     before = _march(model, stack, section - 1, "forward", np.array([z]), None)[0]
     after = _march(model, stack, section + 1, "backward", np.array([z]), None)[0]
     return _join(before, after, float(t))
+
+
+def carried_to(model: SDEModel, stack: Stack, section: int, z: float) -> np.ndarray:
+    """Positions ``(n, 2)`` of a section's cells carried noise-free to the depth z, across other sections if need be."""
+    direction = "forward" if z > stack.depths[section] else "backward"
+    return _march(model, stack, section, direction, np.array([z]), None, parts="shape")[0].coords[:, :2]
 
 
 def as_measured(stack: Stack, section: int, z: float | None = None) -> Cells:

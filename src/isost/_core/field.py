@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isost._core.carry import Cells, as_measured, from_neighbours, sweep
-from isost._core.graph import median_spacing
+from isost._core.carry import as_measured, sweep
+from isost._core.covariance import Hyperparameters, estimate
+from isost._core.gap import GapField, spacing_of
 from isost._core.model import SDEModel
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
 
-_WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_WIDTH = 2.5  # of the kernel of the density, in spacings
 _FLOOR_SHARE = 0.25
+_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -34,166 +36,110 @@ class FieldValue:
 
 
 class Field:
-    """Gaussian kernel regression over forward and backward cells, blended (1 - t, t).
-
-    The variance adds what the cells about a place leave open (their spread over their effective number) and what
-    the two clouds disagree by, t (1 - t) (forward - backward)^2.
+    """Posterior mean of a Gaussian process over the carried cells, and the density of cells.
 
     Parameters
     ----------
     model, stack
         What carries the cells, and the cells.
-    bandwidth
-        Standard deviation of the kernel, input unit.
+    hyper
+        Covariance of every feature.
+    width
+        Standard deviation of the kernel of the density, input unit.
     density_floor
         Below this density a place counts as outside the tissue.
     """
 
-    def __init__(self, model: SDEModel, stack: Stack, bandwidth: float, density_floor: float = 0.0) -> None:
+    def __init__(
+        self, model: SDEModel, stack: Stack, hyper: Hyperparameters, width: float, density_floor: float = 0.0
+    ) -> None:
         self.model = model
         self.stack = stack
-        self.bandwidth = float(bandwidth)
+        self.hyper = hyper
+        self.width = float(width)
         self.density_floor = float(density_floor)
-        low, high = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
-        self._bounds = (low, high)
+        self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
         self._centre = stack.features.mean(axis=0, dtype=np.float64)
-        self._planes: dict[float, _Plane] = {}
+        self._gaps: dict[int, GapField] = {}
+        self._densities: dict[float, KernelPlane] = {}
 
     @classmethod
     def fit(cls, model: SDEModel, stack: Stack) -> Field:
-        """Choose the bandwidth by leaving sections out, and the density below which there is no tissue."""
-        bandwidth = _choose_bandwidth(model, stack)
-        field = cls(model, stack, bandwidth)
-        inside = [
-            _Plane(as_measured(stack, k), bandwidth, field._bounds, field._centre).value(
-                stack.coords[stack.slice_of(k), :2]
-            )
-            for k in range(stack.n_sections)
-        ]
-        density = np.concatenate([value.density for value in inside])
-        field.density_floor = float(_FLOOR_SHARE * np.quantile(density, 0.1))
+        """Estimate the covariances, and the density below which there is no tissue."""
+        field = cls(model, stack, estimate(stack), _WIDTH * spacing_of(stack))
+        density = []
+        for section in range(stack.n_sections):
+            cells = as_measured(stack, section)
+            plane = KernelPlane(cells.coords[:, :2], cells.features[:, :0], cells.weight, field.width, field._bounds)
+            density.append(plane.at(cells.coords[:, :2])[0])
+        field.density_floor = float(_FLOOR_SHARE * np.quantile(np.concatenate(density), 0.1))
         return field
 
     def predict(self, coords: np.ndarray) -> FieldValue:
-        """Evaluate the field at ``(n, 3)`` places in the input's unit, at depths inside the stack.
-
-        Where the places have more distinct depths than there are Euler steps in a gap, the field is computed at the
-        steps and interpolated linearly between.
-        """
+        """Evaluate the field at ``(n, 3)`` places in the input's unit, at depths inside the stack."""
         coords = np.asarray(coords, dtype=np.float64)
         p = self.stack.n_features
         mean, var = np.zeros((len(coords), p), np.float32), np.zeros((len(coords), p), np.float32)
-        density = np.zeros(len(coords), np.float32)
-        for rows, levels, share in self._levels(coords[:, 2]):
-            for plane, weight in zip(self._at_depths(levels), (1 - share, share), strict=False):
-                value = plane.value(coords[rows, :2])
-                mean[rows] += weight[:, None] * value.mean
-                var[rows] += weight[:, None] * value.var
-                density[rows] += weight * value.density
-        return FieldValue(mean, var, density)
+        depths = self.stack.depths
+        gap_of = np.clip(np.searchsorted(depths, coords[:, 2], side="right") - 1, 0, len(depths) - 2)
+        for gap in np.unique(gap_of):
+            rows = np.flatnonzero(gap_of == gap)
+            mean[rows], var[rows] = self._gap(int(gap)).value(coords[rows])
+        return FieldValue(mean, var, self._density(coords, gap_of))
 
     def gene_std(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
-        """Return the standard deviation ``(n, len(index))`` of decoded genes, taking the components as uncorrelated."""
+        """Return the standard deviation ``(n, len(index))`` of decoded genes, taking components as uncorrelated."""
         if self.stack.decoder is None:
             raise ValueError("Expected a representation with loadings; found none. Fit on obsm['X_pca'].")
         return np.sqrt(value.var @ (self.stack.decoder.loadings[index] ** 2).T)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"bandwidth": np.array(self.bandwidth), "density_floor": np.array(self.density_floor)}
+        return {
+            "width": np.array(self.width), "density_floor": np.array(self.density_floor),
+            "length": self.hyper.length, "depth_length": self.hyper.depth_length,
+            "ratio": self.hyper.ratio, "noise": self.hyper.noise,
+        }  # fmt: skip
 
     @classmethod
     def from_state(cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray]) -> Field:
-        return cls(model, stack, float(state["bandwidth"]), float(state["density_floor"]))
+        hyper = Hyperparameters(state["length"], state["depth_length"], state["ratio"], state["noise"])
+        return cls(model, stack, hyper, float(state["width"]), float(state["density_floor"]))
 
-    def _levels(self, z: np.ndarray) -> list[tuple[np.ndarray, tuple[float, ...], np.ndarray]]:
-        """Group places with the one or two depths at which to compute, and the share of the second."""
+    def _gap(self, gap: int) -> GapField:
+        if gap not in self._gaps:
+            while len(self._gaps) >= _KEPT:
+                self._gaps.pop(next(iter(self._gaps)))
+            self._gaps[gap] = GapField(self.model, self.stack, gap, gap + 1, self.hyper, self._centre)
+        return self._gaps[gap]
+
+    def _density(self, coords: np.ndarray, gap_of: np.ndarray) -> np.ndarray:
+        """Density of the carried cells; between the depths of Euler steps where places have many depths."""
+        density = np.zeros(len(coords), np.float32)
         depths = self.stack.depths
-        gap_of = np.clip(np.searchsorted(depths, z, side="right") - 1, 0, len(depths) - 2)
-        groups: list[tuple[np.ndarray, tuple[float, ...], np.ndarray]] = []
         for gap in np.unique(gap_of):
             rows = np.flatnonzero(gap_of == gap)
-            distinct = np.unique(z[rows])
-            length = depths[gap + 1] - depths[gap]
+            z, length = coords[rows, 2], depths[gap + 1] - depths[gap]
             steps = self.model.n_steps(length / self.model.config["depth_unit"])
-            if len(distinct) <= steps + 1:
-                groups += [(rows[z[rows] == depth], (float(depth),), np.zeros(1)) for depth in distinct]
-                continue
-            place = np.clip((z[rows] - depths[gap]) / length * steps, 0, steps)
-            lower = np.minimum(place.astype(int), steps - 1)
-            for level in np.unique(lower):
-                at = lower == level
-                ends = tuple(float(depths[gap] + length * (level + i) / steps) for i in (0, 1))
-                groups.append((rows[at], ends, place[at] - level))
-        return groups
+            levels = np.unique(z)
+            if len(levels) > steps + 1:
+                levels = depths[gap] + length * np.arange(steps + 1) / steps
+            weight = _hat_weights(np.clip(z, levels[0], levels[-1]), levels)
+            for level, plane in enumerate(self._planes(levels)):
+                near = np.flatnonzero(weight[:, level])
+                density[rows[near]] += weight[near, level] * plane.at(coords[rows[near], :2])[0]
+        return np.maximum(density, 0.0)
 
-    def _at_depths(self, depths: tuple[float, ...]) -> list[_Plane]:
-        missing = [depth for depth in depths if depth not in self._planes]
+    def _planes(self, depths: np.ndarray) -> list[KernelPlane]:
+        missing = [float(depth) for depth in depths if float(depth) not in self._densities]
         if missing:
-            self._planes = {depth: plane for depth, plane in self._planes.items() if depth in depths}
+            self._densities = {depth: plane for depth, plane in self._densities.items() if depth in set(depths)}
             for depth, cells in zip(missing, sweep(self.model, self.stack, np.array(missing)), strict=True):
-                self._planes[depth] = _Plane(cells, self.bandwidth, self._bounds, self._centre)
-        return [self._planes[depth] for depth in depths]
+                self._densities[depth] = KernelPlane(
+                    cells.coords[:, :2], cells.features[:, :0], cells.weight, self.width, self._bounds
+                )
+        return [self._densities[float(depth)] for depth in depths]
 
 
-class _Plane:
-    """The field at one depth: a kernel plane for each of the (one or two) clouds."""
-
-    def __init__(
-        self, cells: Cells, bandwidth: float, bounds: tuple[np.ndarray, np.ndarray], centre: np.ndarray
-    ) -> None:
-        self._bandwidth = bandwidth
-        self._centre = centre
-        self._clouds = []
-        for section in np.unique(cells.section):
-            own = cells.section == section
-            values = cells.features[own] - centre
-            moments = np.concatenate([values, values**2], axis=1)
-            plane = KernelPlane(cells.coords[own, :2], moments, cells.weight[own], bandwidth, bounds)
-            self._clouds.append((plane, float(cells.weight[own].max(initial=0.0))))
-
-    def value(self, coords: np.ndarray) -> FieldValue:
-        p = len(self._centre)
-        density, sums = np.zeros(len(coords)), np.zeros((len(coords), 2 * p))
-        means, shares = [], []
-        for plane, weight in self._clouds:
-            own_density, own_sums = plane.at(coords)
-            density += own_density
-            sums += own_sums
-            means.append(own_sums[:, :p] / np.maximum(own_density, 1e-300)[:, None])
-            shares.append((own_density > 1e-300) * weight)
-        # a trace of the overall mean keeps places far from every cell finite
-        trace = 1e-9 / self._bandwidth**2
-        mean = sums[:, :p] / (density + trace)[:, None]
-        spread = np.maximum(sums[:, p:] / (density + trace)[:, None] - mean**2, 0.0)
-        effective = np.maximum(density * 4 * np.pi * self._bandwidth**2, 1.0)
-        var = spread / effective[:, None]
-        if len(means) == 2:
-            var += (shares[0] * shares[1])[:, None] * (means[0] - means[1]) ** 2
-        return FieldValue(
-            (mean + self._centre).astype(np.float32), var.astype(np.float32), np.maximum(density, 0).astype(np.float32)
-        )
-
-
-def _choose_bandwidth(model: SDEModel, stack: Stack) -> float:
-    """Find the width with the smallest squared error at cells of sections predicted from their two neighbours.
-
-    A stack of two sections has none to leave out: there each cell is predicted from the others of its section.
-    """
-    spacing = np.median([median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)])
-    widths = 2.5 * float(spacing) * np.array(_WIDTHS)
-    bounds = (stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0))
-    centre = stack.features.mean(axis=0, dtype=np.float64)
-    errors = np.zeros(len(widths))
-    left_out = range(1, stack.n_sections - 1) if stack.n_sections > 2 else range(stack.n_sections)
-    for section in left_out:
-        rows = stack.slice_of(section)
-        cells = from_neighbours(model, stack, section) if stack.n_sections > 2 else as_measured(stack, section)
-        own = 0.0 if stack.n_sections > 2 else 1.0
-        for index, width in enumerate(widths):
-            plane = KernelPlane(cells.coords[:, :2], cells.features - centre, cells.weight, width, bounds)
-            density, sums = plane.at(stack.coords[rows, :2])
-            peak = own / (2 * np.pi * width**2)
-            values = stack.features[rows] - centre
-            others = np.maximum(density - peak, 1e-9 / width**2)[:, None]
-            errors[index] += float((((sums - peak * values) / others - values) ** 2).sum())
-    return float(widths[int(errors.argmin())])
+def _hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Linear interpolation from ``(L,)`` levels to ``(n,)`` depths, as ``(n, L)`` weights."""
+    return np.stack([np.interp(z, levels, row) for row in np.eye(len(levels))], axis=1)

@@ -113,11 +113,11 @@ def fit_stack(
     seconds = time.perf_counter() - started
     info: dict[str, Any] = {
         "objective": objective, "preset": preset, "settings": settings, "device": str(chosen_device),
-        "seconds": round(seconds, 3), "interrupted": interrupted, "bandwidth": field.bandwidth,
+        "seconds": round(seconds, 3), "interrupted": interrupted,
     }  # fmt: skip
     if isinstance(problem, BridgeObjective):
         info["dropped_mass"] = [round(share, 4) for share in problem.dropped]
-    logger.info("fit: done in %.1f s; kernel bandwidth %.4g %s", seconds, field.bandwidth, stack.unit)
+    logger.info("fit: done in %.1f s", seconds)
     return Fitted(model, field, history, info)
 
 

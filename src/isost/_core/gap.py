@@ -1,0 +1,125 @@
+"""The field inside one gap: cells of the nearest sections in a common frame, and the posterior given them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from isost._core.carry import carried_to, sweep
+from isost._core.covariance import Hyperparameters
+from isost._core.gaussian import Planes
+from isost._core.graph import median_spacing
+from isost._core.model import SDEModel
+from isost._core.stack import Stack
+
+_REACH = 2  # sections on either side
+_N_SAMPLES = 16
+_SLAB = 0.125  # thickness of a plane, of the median gap
+_AROUND = 16
+
+
+class GapField:
+    """Posterior mean and variance of the features between two sections.
+
+    The cells of up to two sections on either side are carried, noise-free, to the middle of the gap, where the field
+    is stationary along depth but for what the covariance lets change; each keeps the depth at which it was measured.
+    A place is carried to the same frame as the cells about it are.
+
+    Parameters
+    ----------
+    model, stack
+        What carries the cells, and the cells.
+    lower, upper
+        Indices of the sections that bound the gap.
+    hyper
+        Covariance of every feature.
+    centre
+        ``(P,)`` mean features.
+    without
+        A section to leave out.
+    """
+
+    def __init__(
+        self, model: SDEModel, stack: Stack, lower: int, upper: int, hyper: Hyperparameters, centre: np.ndarray,
+        *, without: int | None = None,
+    ) -> None:  # fmt: skip
+        self._model, self._stack = model, stack
+        self._hyper, self._centre = hyper, centre
+        self._depths = stack.depths[[lower, upper]]
+        self._sections = (lower, upper)
+        middle = float(self._depths.mean())
+        chosen = [k for k in range(lower - _REACH + 1, upper + _REACH) if 0 <= k < stack.n_sections and k != without]
+        rows = np.concatenate([np.arange(stack.starts[k], stack.starts[k + 1]) for k in chosen])
+        self._frame = np.full((stack.n_cells, 2), np.nan, dtype=np.float64)
+        for k in chosen:
+            self._frame[stack.slice_of(k)] = carried_to(model, stack, k, middle)
+        plane, depths = _planes(stack, rows)
+        bounds = self._frame[rows].min(axis=0), self._frame[rows].max(axis=0)
+        rng = np.random.default_rng(0)
+        self._groups = []
+        for covariance, columns in hyper.groups():
+            planes = Planes(self._frame[rows], plane, depths, covariance, bounds)
+            mean = planes.mean(stack.features[np.ix_(rows, columns)] - centre[columns], hyper.ratio[columns])
+            spread = planes.deviations(_N_SAMPLES, float(np.median(hyper.ratio[columns])), rng)
+            self._groups.append((columns, planes, mean, spread))
+
+    def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance ``(n, P)`` at ``(n, 3)`` places of the gap, in the input's unit."""
+        place = self._to_frame(coords)
+        z = coords[:, 2]
+        mean, var = np.empty((len(coords), len(self._centre))), np.empty((len(coords), len(self._centre)))
+        prior = self._hyper.noise * self._hyper.ratio
+        for columns, planes, state, spread in self._groups:
+            mean[:, columns] = planes.at(state, place, z)
+            var[:, columns] = prior[columns] * (planes.at(spread, place, z) ** 2).mean(axis=1, keepdims=True)
+        return mean + self._centre, var
+
+    def _to_frame(self, coords: np.ndarray) -> np.ndarray:
+        """Carry places to the frame by what the cells about them are carried by, between the depths of Euler steps."""
+        low, high = self._depths
+        steps = self._model.n_steps((high - low) / self._model.config["depth_unit"])
+        share = np.clip((coords[:, 2] - low) / (high - low) * steps, 0, steps)
+        lower = np.minimum(share.astype(int), steps - 1)
+        needed = np.unique(np.concatenate([lower, lower + 1]))
+        place = coords[:, :2].copy()
+        for level, (tree, shift) in zip(needed, self._shifts(low + (high - low) * needed / steps), strict=True):
+            weight = np.where(lower == level, 1 - (share - lower), 0.0) + np.where(
+                lower + 1 == level, share - lower, 0.0
+            )
+            rows = np.flatnonzero(weight > 0)
+            if rows.size:
+                place[rows] += weight[rows, None] * _smooth(tree, shift, coords[rows, :2])
+        return place
+
+    def _shifts(self, depths: np.ndarray) -> list[tuple[cKDTree, np.ndarray]]:
+        """Where cells are at each depth, and how far each then is from its place in the frame."""
+        shifts = []
+        for cells in sweep(self._model, self._stack, depths):
+            known = ~np.isnan(self._frame[cells.row, 0])
+            place = cells.coords[known, :2]
+            shifts.append((cKDTree(place), self._frame[cells.row[known]] - place))
+        return shifts
+
+
+def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Mean shift of the nearest cells, by a Gaussian of half the distance of the farthest of them."""
+    k = min(_AROUND, len(shift))
+    distance, near = tree.query(places, k=np.arange(1, k + 1))
+    weight = np.exp(-2 * (distance / np.maximum(distance[:, -1:], 1e-300)) ** 2)
+    return (weight[..., None] * shift[near]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
+
+
+def _planes(stack: Stack, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the plane of each row and depths of the planes; a thick section counts as several thin ones."""
+    section, z = stack.section_index[rows], stack.coords[rows, 2]
+    slab = np.floor(z / (_SLAB * float(np.median(np.diff(stack.depths))))).astype(np.int64)
+    thin = np.array([np.ptp(stack.coords[stack.slice_of(k), 2]) for k in range(stack.n_sections)])
+    slab[thin[section] < _SLAB * np.median(np.diff(stack.depths))] = 0
+    _, plane = np.unique(np.column_stack([section, slab]), axis=0, return_inverse=True)
+    plane = plane.ravel()
+    return plane, np.bincount(plane, z) / np.bincount(plane)
+
+
+def spacing_of(stack: Stack) -> float:
+    """Median over sections of the median distance to the nearest neighbour in the plane."""
+    return float(np.median([median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)]))

@@ -1,0 +1,186 @@
+"""Gaussian-process regression over planes: linear in cells, through white noise on a grid.
+
+The prior of one feature is the sum of a short and a long component of equal variance. Each is stationary in the plane
+(Gaussian covariance of length l, or 3 l) and Markov along depth (exponential of length d, or 3 d), and is written as
+f = B (C x Gx x Gy) v with white noise v on a grid, a Cholesky factor C of the depths' covariance, and B the bilinear
+read-out at the cells (structured kernel interpolation, Wilson & Nickisch 2015). The posterior mean of v solves
+(I + L' B' N^-1 B L) v = L' B' N^-1 y, whose eigenvalues start at one, by conjugate gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+_LONG = 3.0  # length of the long component over that of the short one
+_STEPS_PER_LENGTH = 2.0
+_MAX_SIDE = 1500
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """Hyperparameters that a group of features shares.
+
+    Attributes
+    ----------
+    length, depth_length
+        l and d of the short component, in the unit of the coordinates.
+    """
+
+    length: float
+    depth_length: float
+
+    def of(self, lag: np.ndarray, depth_lag: np.ndarray) -> np.ndarray:
+        """Correlation at squared distances in the plane and absolute differences of depth."""
+        short = np.exp(-lag / (2 * self.length**2) - depth_lag / self.depth_length)
+        long = np.exp(-lag / (2 * (_LONG * self.length) ** 2) - depth_lag / (_LONG * self.depth_length))
+        return 0.5 * (short + long)
+
+    def components(self) -> list[tuple[float, float]]:
+        return [(self.length, self.depth_length), (_LONG * self.length, _LONG * self.depth_length)]
+
+
+class Planes:
+    """Posterior of a group of features given cells in planes at a few depths.
+
+    Parameters
+    ----------
+    coords
+        ``(n, 2)`` positions of the cells in one common frame.
+    plane
+        ``(n,)`` index of each cell's plane.
+    depths
+        ``(K,)`` depths of the planes.
+    covariance
+        Of the group.
+    bounds
+        Corners ``(low (2,), high (2,))`` of what is asked for.
+    """
+
+    def __init__(
+        self, coords: np.ndarray, plane: np.ndarray, depths: np.ndarray, covariance: Covariance,
+        bounds: tuple[np.ndarray, np.ndarray],
+    ) -> None:  # fmt: skip
+        self._parts = [_Component(coords, plane, depths, *lengths, bounds) for lengths in covariance.components()]
+        self._read = sparse.csr_matrix(sparse.hstack([part.read for part in self._parts]))
+        self._normal = sparse.csr_matrix(self._read.T @ self._read)
+        self._cut = self._parts[0].size
+
+    def mean(self, values: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
+        """Posterior mean of each component on its grid.
+
+        Parameters
+        ----------
+        values
+            ``(n, C)`` centred features.
+        ratio
+            ``(C,)`` variance of the prior over that of a cell's noise.
+        """
+        return self._solve(self._read.T @ values, ratio, None)
+
+    def deviations(self, n_samples: int, ratio: float, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws from the posterior less its mean, for a prior of variance one: their mean square is its variance."""
+        noise = rng.standard_normal((self._read.shape[0], n_samples)) / np.sqrt(ratio)
+        prior = rng.standard_normal((self._read.shape[1], n_samples))
+        return self._solve(self._read.T @ noise, np.full(n_samples, ratio), prior)
+
+    def at(self, state: list[np.ndarray], coords: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Read grids at ``(m, 2)`` places of the frame and ``(m,)`` depths: ``(m, C)``."""
+        return sum(part.at(grid, coords, z) for part, grid in zip(self._parts, state, strict=True))  # type: ignore[return-value]
+
+    def _solve(self, data: np.ndarray, ratio: np.ndarray, prior: np.ndarray | None) -> list[np.ndarray]:
+        right = self._factor(data, transpose=True) * ratio
+        if prior is not None:
+            # perturb and optimise: the solution then is a draw from the posterior about its mean
+            right = right + prior
+
+        def operator(v: np.ndarray) -> np.ndarray:
+            return v + ratio * self._factor(self._normal @ self._factor(v), transpose=True)
+
+        white = _conjugate_gradients(operator, right)
+        return np.split(self._factor(white), [self._cut])
+
+    def _factor(self, white: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+        parts = zip(self._parts, np.split(white, [self._cut]), strict=True)
+        return np.concatenate([part.factor(piece, transpose=transpose) for part, piece in parts])
+
+
+class _Component:
+    """One length scale: grid, factors of its covariance, and bilinear read-out."""
+
+    def __init__(
+        self, coords: np.ndarray, plane: np.ndarray, depths: np.ndarray, length: float, depth_length: float,
+        bounds: tuple[np.ndarray, np.ndarray],
+    ) -> None:  # fmt: skip
+        low, high = bounds
+        span = high - low + 3 * length
+        self._step = max(length / _STEPS_PER_LENGTH, float(span.max()) / _MAX_SIDE)
+        self._low = low - 1.5 * length
+        self._shape = tuple(int(n) for n in np.ceil(span / self._step).astype(int) + 2)
+        self._points = self._shape[0] * self._shape[1]
+        self._depths, self._depth_length = depths, depth_length
+        self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
+        covariance = np.exp(-np.abs(depths[:, None] - depths[None]) / depth_length) + 1e-9 * np.eye(len(depths))
+        self._across = np.linalg.cholesky(covariance)
+        self._precision = np.linalg.inv(covariance)
+        self.size = self._points * len(depths)
+        local = self._bilinear(coords)
+        columns = local.indices + np.repeat(plane.astype(np.int64), 4) * self._points
+        self.read = sparse.csr_matrix((local.data, columns, local.indptr), shape=(len(coords), self.size))
+
+    def factor(self, white: np.ndarray, *, transpose: bool) -> np.ndarray:
+        """Apply (C x Gx x Gy), or its transpose; the G are symmetric."""
+        n_columns = white.shape[1]
+        x = white.reshape(len(self._depths), *self._shape, n_columns)
+        x = np.tensordot(self._across.T if transpose else self._across, x, axes=1)
+        x = np.moveaxis(np.tensordot(self._along[0], x, axes=(1, 1)), 0, 1)
+        x = np.moveaxis(np.tensordot(self._along[1], x, axes=(1, 2)), 0, 2)
+        return x.reshape(self.size, n_columns)
+
+    def at(self, grid: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
+        weights = np.exp(-np.abs(z[:, None] - self._depths) / self._depth_length) @ self._precision
+        local = self._bilinear(coords)
+        planes = grid.reshape(len(self._depths), self._points, -1)
+        return sum(weights[:, [k]] * (local @ plane) for k, plane in enumerate(planes))
+
+    def _bilinear(self, coords: np.ndarray) -> sparse.csr_matrix:
+        place = np.clip((coords - self._low) / self._step, 0, np.array(self._shape) - 1.001)
+        corner = np.floor(place).astype(np.int64)
+        part = place - corner
+        columns = [(corner[:, 0] + i) * self._shape[1] + corner[:, 1] + j for i in (0, 1) for j in (0, 1)]
+        data = [np.abs(1 - i - part[:, 0]) * np.abs(1 - j - part[:, 1]) for i in (0, 1) for j in (0, 1)]
+        entries = (
+            np.stack(data, axis=1).ravel(),
+            np.stack(columns, axis=1).ravel(),
+            np.arange(0, 4 * len(coords) + 1, 4),
+        )
+        return sparse.csr_matrix(entries, shape=(len(coords), self._points))
+
+
+def _root(n: int, length: float) -> np.ndarray:
+    """Symmetric ``(n, n)`` G with G G' a Gaussian correlation of this length in grid steps, 1 on the diagonal."""
+    lag = np.arange(n)[:, None] - np.arange(n)[None]
+    wide = np.arange(-int(5 * length) - 1, int(5 * length) + 2)
+    scale = np.sqrt((np.exp(-((wide / length) ** 2)) ** 2).sum())
+    return np.exp(-((lag / length) ** 2)) / scale
+
+
+def _conjugate_gradients(operator, right: np.ndarray, *, n_iter: int = 80, tol: float = 1e-3) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Solve operator(v) = right for every column at once."""
+    v = np.zeros_like(right)
+    residual = right.copy()
+    direction = residual.copy()
+    norm = (residual**2).sum(axis=0)
+    enough = tol**2 * norm
+    for _ in range(n_iter):
+        if (norm <= enough).all():
+            break
+        image = operator(direction)
+        step = norm / np.maximum((direction * image).sum(axis=0), 1e-300)
+        v += step * direction
+        residual -= step * image
+        before, norm = norm, (residual**2).sum(axis=0)
+        direction = residual + norm / np.maximum(before, 1e-300) * direction
+    return v
