@@ -172,7 +172,9 @@ def _march(
     carried = []
     with torch.no_grad():
         for (place, value), z in zip(
-            simulate(model, direction, position, depth, features, targets, seed=stream), depths, strict=True
+            simulate(model, direction, position, depth, features, targets, seed=stream, parts=parts),
+            depths,
+            strict=True,
         ):
             plane, g = model.to_physical(place, value)
             coords = np.column_stack([plane, np.full(len(rows), z)])

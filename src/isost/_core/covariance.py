@@ -65,7 +65,7 @@ def estimate(stack: Stack, *, seed: int = 0) -> Hyperparameters:
                 score, variance = problem.evaluate(Covariance(float(length), float(depth_length)))
                 likelihood[i, j] += score
                 noise[i, j] += variance / len(problems)
-    best = likelihood.reshape(-1, stack.n_features).argmax(axis=0)
+    best = likelihood.reshape(np.prod(likelihood.shape[:3], dtype=int), stack.n_features).argmax(axis=0)
     i, j, r = np.unravel_index(best, likelihood.shape[:3])
     return Hyperparameters(lengths[i], depth_lengths[j], _RATIOS[r], noise[i, j, r, np.arange(stack.n_features)])
 
@@ -116,8 +116,9 @@ def _problems(stack: Stack, centre: np.ndarray, side: float, rng: np.random.Gene
 
 def _aggregate(coords: np.ndarray, features: np.ndarray, section: np.ndarray, side: float, at_most: int) -> _Problem:
     """Means over squares of a section (and slabs of it, where it is thick), doubled in area until few enough."""
+    corner = coords.min(axis=0)
     while True:
-        cell = np.floor(coords / side).astype(np.int64)
+        cell = np.floor((coords - corner) / side).astype(np.int64)
         _, member, count = np.unique(np.column_stack([section, cell]), axis=0, return_inverse=True, return_counts=True)
         if len(count) <= at_most:
             break

@@ -112,7 +112,7 @@ def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
 def _planes(stack: Stack, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of the plane of each row and depths of the planes; a thick section counts as several thin ones."""
     section, z = stack.section_index[rows], stack.coords[rows, 2]
-    slab = np.floor(z / (_SLAB * float(np.median(np.diff(stack.depths))))).astype(np.int64)
+    slab = np.floor((z - stack.depths[0]) / (_SLAB * float(np.median(np.diff(stack.depths))))).astype(np.int64)
     thin = np.array([np.ptp(stack.coords[stack.slice_of(k), 2]) for k in range(stack.n_sections)])
     slab[thin[section] < _SLAB * np.median(np.diff(stack.depths))] = 0
     _, plane = np.unique(np.column_stack([section, slab]), axis=0, return_inverse=True)
