@@ -22,7 +22,8 @@ def _configured() -> logging.Logger:
         handler = _StderrHandler()
         handler.setFormatter(logging.Formatter("isost: %(message)s"))
         named.addHandler(handler)
-        named.setLevel(logging.INFO)
+        if named.level == logging.NOTSET:
+            named.setLevel(logging.INFO)
         # The handler has written the line; an application's root handler would write it again.
         named.propagate = False
     return named
