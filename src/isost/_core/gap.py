@@ -71,7 +71,8 @@ class GapField:
         prior = self._hyper.noise * self._hyper.ratio
         for columns, planes, state, spread in self._groups:
             mean[:, columns] = planes.at(state, place, z)
-            var[:, columns] = prior[columns] * (planes.at(spread, place, z) ** 2).mean(axis=1, keepdims=True)
+            open_ = (planes.at(spread, place, z) ** 2).mean(axis=1) + planes.between(z)
+            var[:, columns] = prior[columns] * open_[:, None]
         return mean + self._centre, var
 
     def _to_frame(self, coords: np.ndarray) -> np.ndarray:

@@ -90,6 +90,13 @@ class Planes:
         """Read grids at ``(m, 2)`` places of the frame and ``(m,)`` depths: ``(m, C)``."""
         return sum(part.at(grid, coords, z) for part, grid in zip(self._parts, state, strict=True))  # type: ignore[return-value]
 
+    def between(self, z: np.ndarray) -> np.ndarray:
+        """Variance ``(m,)`` at ``(m,)`` depths that the field at the planes leaves open, for a prior of variance one.
+
+        The field along depth is Markov, so that this is independent of the cells and adds to what is read by `at`.
+        """
+        return np.mean([part.between(z) for part in self._parts], axis=0)
+
     def _solve(self, data: np.ndarray, ratio: np.ndarray, prior: np.ndarray | None) -> list[np.ndarray]:
         right = self._factor(data, transpose=True) * ratio
         if prior is not None:
@@ -139,8 +146,16 @@ class _Component:
         x = np.moveaxis(np.tensordot(self._along[1], x, axes=(1, 2)), 0, 2)
         return x.reshape(self.size, n_columns)
 
+    def between(self, z: np.ndarray) -> np.ndarray:
+        """1 - k' C^-1 k: nothing at the planes, growing with the distance from them."""
+        near = self._towards(z)
+        return np.maximum(1 - (near @ self._precision * near).sum(axis=1), 0.0)
+
+    def _towards(self, z: np.ndarray) -> np.ndarray:
+        return np.exp(-np.abs(z[:, None] - self._depths) / self._depth_length)
+
     def at(self, grid: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
-        weights = np.exp(-np.abs(z[:, None] - self._depths) / self._depth_length) @ self._precision
+        weights = self._towards(z) @ self._precision
         local = self._bilinear(coords)
         planes = grid.reshape(len(self._depths), self._points, -1)
         return sum(weights[:, [k]] * (local @ plane) for k, plane in enumerate(planes))
