@@ -115,7 +115,6 @@ def test_a_fit_follows_the_block(stack: Stack, objective: str) -> None:
     np.testing.assert_allclose(there.model.config["origin"], here.model.config["origin"] + SHIFT, atol=1e-9)
     for name, weight in here.model.state_dict().items():
         torch.testing.assert_close(there.model.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
-    assert there.field.bandwidth == pytest.approx(here.field.bandwidth)
     places = np.random.default_rng(2).uniform([0, 0, 0], [400, 300, 110], (40, 3))
     mean, moved_mean = here.field.predict(places), there.field.predict(places + SHIFT)
     np.testing.assert_allclose(moved_mean.mean, mean.mean, atol=0.02)

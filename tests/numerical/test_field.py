@@ -1,4 +1,4 @@
-"""The mean-expression field against kernel regression worked out by hand."""
+"""The mean-expression field on tissues whose truth is known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from isost._core.decoder import Decoder
@@ -15,180 +16,223 @@ from isost._core.model import SDEModel
 from isost._core.stack import Stack
 
 DEPTHS = (0.0, 50.0, 110.0)
-SIZES = (150, 220, 180)
-BANDWIDTH = 40.0
+SIZES = (130, 170, 150)
+NOISE = 0.4
 
 
-@pytest.fixture
-def stack(stack_of: Callable[..., Stack]) -> Stack:
-    draw = np.random.default_rng(0)
-    positions = [draw.uniform(0, [400, 300], (n, 2)) for n in SIZES]
-    features = [
-        np.column_stack([np.sin(xy[:, 0] / 60 + k), xy[:, 1] / 100, 5 + k + 0.1 * draw.normal(size=len(xy))])
-        for k, xy in enumerate(positions)
-    ]
-    return stack_of(positions, features, DEPTHS)
+def truth(x: np.ndarray, y: np.ndarray, z: np.ndarray | float) -> np.ndarray:
+    """A pattern in the plane, one that also rises along depth, and a level that does."""
+    wave = np.sin(x / 60) * np.cos(y / 70)
+    return np.stack(np.broadcast_arrays(wave, wave + np.asarray(z) / 50, 3 + np.asarray(z) / 25), axis=-1)
 
 
-@pytest.fixture
-def still(stack: Stack) -> SDEModel:
-    """An untrained model: nothing moves."""
-    scaling = stack.scaling
-    x, y, z = scaling.origin
-    return SDEModel(
-        3, origin=(x, y, z), plane_scale=scaling.xy, depth_unit=50.0, depth_range=2.2, step=0.25, width=8
-    ).eval()
+@pytest.fixture(scope="module")
+def build(stack_of: Callable[..., Stack]) -> Callable[..., Stack]:
+    def make(noise: float = NOISE, shift: float = 0.0) -> Stack:
+        """Still tissue, or tissue that moves along x by `shift` for every unit of depth."""
+        draw = np.random.default_rng(0)
+        cells = [draw.uniform(0, [400, 300], (n, 2)) for n in SIZES]
+        features = [
+            truth(*xy.T, z) + noise * draw.normal(size=(len(xy), 3)) for xy, z in zip(cells, DEPTHS, strict=True)
+        ]
+        return stack_of([xy + [shift * z, 0.0] for xy, z in zip(cells, DEPTHS, strict=True)], features, DEPTHS)
+
+    return make
 
 
-def places(z: float, n: int = 60, seed: int = 1) -> np.ndarray:
-    return np.column_stack([np.random.default_rng(seed).uniform(20, [380, 280], (n, 2)), np.full(n, z)])
+def model_of(stack: Stack, shift: float = 0.0) -> SDEModel:
+    """Drifts of shape that carry every cell by `shift` along x for every unit of depth; features stay."""
+    x, y, z = stack.scaling.origin
+    scale = stack.scaling.xy
+    model = SDEModel(
+        stack.n_features, origin=(x, y, z), plane_scale=scale, depth_unit=50.0, depth_range=2.2, step=0.25, width=8
+    )
+    for pair, sign in ((model.forward_pair, 1.0), (model.backward_pair, -1.0)):
+        pair.shape.leave.bias.data = torch.tensor([sign * shift * 50.0 / scale, 0.0])
+    return model.eval()
 
 
-def regression(stack: Stack, section: int, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and density of a section by a Gaussian kernel, over all pairs."""
-    rows = stack.slice_of(section)
-    distance = ((at[:, None, :2] - stack.coords[rows, :2]) ** 2).sum(axis=-1)
-    kernel = np.exp(-0.5 * distance / BANDWIDTH**2) / (2 * np.pi * BANDWIDTH**2)
-    density = kernel.sum(axis=1)
-    return kernel @ stack.features[rows] / density[:, None], density
+def places(z: float, n: int = 80, seed: int = 1, shift: float = 0.0) -> np.ndarray:
+    inside = np.random.default_rng(seed).uniform(40, [360, 260], (n, 2))
+    return np.column_stack([inside[:, 0] + shift * z, inside[:, 1], np.full(n, z)])
 
 
-@pytest.mark.parametrize("section", [0, 1, 2])
-def test_at_a_measured_depth_it_is_the_regression_of_that_section(
-    stack: Stack, moving_model: Callable[..., SDEModel], section: int
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt((np.asarray(values, dtype=np.float64) ** 2).mean()))
+
+
+@pytest.fixture(scope="module")
+def still(build: Callable[..., Stack]) -> Field:
+    """Fitted to still tissue, and asked only."""
+    stack = build()
+    return Field.fit(model_of(stack), stack)
+
+
+@pytest.fixture(scope="module")
+def moving(build: Callable[..., Stack], moving_model: Callable[..., SDEModel]) -> Field:
+    """Over cells that a model of random weights carries."""
+    stack = build()
+    return Field.fit(moving_model(stack, speed=0.02, step=0.25, width=16), stack)
+
+
+@pytest.mark.parametrize("z", [*DEPTHS, 12.5, 25.0, 80.0])
+def test_it_finds_the_truth_under_the_noise(still: Field, z: float) -> None:
+    at = places(z)
+    value = still.predict(at)
+    error = value.mean - truth(*at.T)
+    assert rms(error) < 0.5 * NOISE
+    assert np.corrcoef(value.mean[:, 0], truth(*at.T)[:, 0])[0, 1] > 0.9
+
+
+def test_it_is_the_sections_own_pattern_that_is_found_at_its_depth(still: Field) -> None:
+    """Levels rise by 2 and 2.4 from section to section: no section takes another's."""
+    for z in DEPTHS:
+        level = still.predict(places(z)).mean[:, 2]
+        assert level.mean() == pytest.approx(3 + z / 25, abs=0.25)
+
+
+def test_levels_between_sections_are_between_theirs_and_follow_the_depth(still: Field) -> None:
+    levels = [float(still.predict(places(z)).mean[:, 2].mean()) for z in np.linspace(0, 110, 12)]
+    assert (np.diff(levels) > 0).all()
+    assert levels[3] == pytest.approx(3 + 30 / 25, abs=0.5)
+
+
+def test_a_pattern_is_followed_where_the_tissue_moves(build: Callable[..., Stack]) -> None:
+    """Half a wavelength between neighbouring sections: without the motion, their patterns would cancel."""
+    shift = 3.0
+    stack = build(shift=shift)
+    errors = {}
+    for name, model in (("moving", model_of(stack, shift)), ("still", model_of(stack))):
+        field = Field.fit(model, stack)
+        error = []
+        for z in (25.0, 80.0):
+            at = places(z, shift=shift)
+            error.append(field.predict(at).mean[:, 0] - truth(at[:, 0] - shift * z, at[:, 1], z)[:, 0])
+        errors[name] = rms(error)
+    assert errors["moving"] < 0.75 * NOISE
+    assert errors["moving"] < 0.6 * errors["still"]
+
+
+def test_constant_features_come_back_wherever_the_cells_go(
+    build: Callable[..., Stack], moving_model: Callable[..., SDEModel]
 ) -> None:
-    at = places(DEPTHS[section])
-    value = Field(moving_model(stack), stack, BANDWIDTH).predict(at)
-    mean, density = regression(stack, section, at)
-    np.testing.assert_allclose(value.mean, mean, atol=0.03)
-    np.testing.assert_allclose(value.density, density, rtol=0.05)
-    assert mean.std(axis=0).max() > 0.3
-
-
-@pytest.mark.parametrize("t", [0.1, 0.5, 0.8])
-def test_between_sections_that_stand_still_it_is_their_blend(stack: Stack, still: SDEModel, t: float) -> None:
-    at = places(t * 50.0)
-    value = Field(still, stack, BANDWIDTH).predict(at)
-    (first, before), (second, after) = (regression(stack, section, at) for section in (0, 1))
-    density = (1 - t) * before + t * after
-    blend = ((1 - t) * before[:, None] * first + t * after[:, None] * second) / density[:, None]
-    np.testing.assert_allclose(value.density, density, rtol=0.05)
-    np.testing.assert_allclose(value.mean, blend, atol=0.03)
-    assert np.abs(first - second).max() > 0.3
-
-
-def test_constant_features_come_back_wherever_the_cells_go(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
-    constant = np.array([3.0, -1.0, 0.0], dtype=np.float32)
+    stack, constant = build(), np.array([3.0, -1.0, 0.0], dtype=np.float32)
     flat = replace(stack, features=np.tile(constant, (stack.n_cells, 1)))
-    model = moving_model(flat, speed=0.03)
+    model = moving_model(flat, speed=0.02, width=16)
     for pair in (model.forward_pair, model.backward_pair):
         nn.init.zeros_(pair.expression.leave.weight)
         nn.init.zeros_(pair.expression.leave.bias)
-    value = Field(model, flat, BANDWIDTH).predict(np.concatenate([places(z) for z in (0.0, 20.0, 50.0, 100.0)]))
-    np.testing.assert_allclose(value.mean, np.tile(constant, (240, 1)), atol=1e-4)
+    value = Field.fit(model, flat).predict(np.concatenate([places(z) for z in (0.0, 20.0, 50.0, 100.0)]))
+    np.testing.assert_allclose(value.mean, np.tile(constant, (320, 1)), atol=1e-4)
     np.testing.assert_allclose(value.var, 0.0, atol=1e-6)
 
 
-def test_density_counts_the_cells_of_one_section_not_of_two(stack: Stack, still: SDEModel) -> None:
-    field = Field(still, stack, 15.0)
-    side = 5.0
-    grid = np.stack(np.meshgrid(np.arange(-60, 460, side), np.arange(-60, 360, side)), axis=-1).reshape(-1, 2)
-    for z, expected in ((0.0, 150), (25.0, 185), (62.0, 0.8 * 220 + 0.2 * 180), (110.0, 180)):
-        density = field.predict(np.column_stack([grid, np.full(len(grid), z)])).density
-        assert density.sum() * side**2 == pytest.approx(expected, rel=0.02)
+def test_noise_alone_gives_no_pattern(build: Callable[..., Stack]) -> None:
+    stack = build()
+    noise = np.random.default_rng(3).normal(size=stack.features.shape).astype(np.float32)
+    field = Field.fit(model_of(stack), replace(stack, features=noise))
+    value = field.predict(np.concatenate([places(z) for z in (0.0, 25.0, 110.0)]))
+    assert rms(value.mean) < 0.35
 
 
-def test_many_depths_are_interpolated_between_steps(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
-    """Asked at more depths than there are Euler steps, the field is linear between the steps and exact at them."""
-    model = moving_model(stack, speed=0.05, step=0.5)
-    depths = np.linspace(0.0, 50.0, 9)  # two steps of 25, four depths in each
+def test_a_pattern_without_noise_is_kept(build: Callable[..., Stack]) -> None:
+    stack = build(noise=0.0)
+    at = places(50.0)
+    assert rms(Field.fit(model_of(stack), stack).predict(at).mean[:, 0] - truth(*at.T)[:, 0]) < 0.1
+
+
+def test_the_uncertainty_is_about_the_size_of_the_error(still: Field) -> None:
+    at = np.concatenate([places(z) for z in (0.0, 50.0, 110.0, 20.0, 90.0)])
+    value = still.predict(at)
+    assert (value.var > 0).all()
+    ratio = (value.mean - truth(*at.T)) / np.sqrt(value.var)
+    assert 0.6 < rms(ratio) < 1.4
+    assert rms(np.sqrt(value.var)) < NOISE
+
+
+def test_it_is_less_certain_between_sections(still: Field) -> None:
+    """The third feature changes from section to section, which no cell tells about between them."""
+    at_section, between = (still.predict(places(z)).var[:, 2] for z in (50.0, 80.0))
+    assert np.median(between) > 2 * np.median(at_section)
+
+
+def test_it_is_less_certain_where_there_are_no_cells(build: Callable[..., Stack]) -> None:
+    """A hole of 120 µm in every section."""
+    stack = build()
+    hole = np.linalg.norm(stack.coords[:, :2] - [200.0, 150.0], axis=1) < 60
+    rows = np.flatnonzero(~hole)
+    starts = np.searchsorted(rows, stack.starts)
+    holed = replace(stack, coords=stack.coords[rows], features=stack.features[rows], starts=starts, rows=rows,
+                    obs_names=stack.obs_names[rows])  # fmt: skip
+    value = Field.fit(model_of(holed), holed).predict(
+        np.array([[200.0, 150.0, 50.0], [80.0, 150.0, 50.0], [320.0, 150.0, 50.0]])
+    )
+    assert value.var[0, 0] > 1.5 * value.var[1:, 0].max()
+    assert value.density[0] < 0.5 * value.density[1:].min()
+
+
+def test_density_counts_the_cells_of_one_section_not_of_two(still: Field) -> None:
+    side = 8.0
+    grid = np.stack(np.meshgrid(np.arange(-150, 550, side), np.arange(-150, 450, side)), axis=-1).reshape(-1, 2)
+    for z, expected in ((0.0, 130), (25.0, 150), (62.0, 0.8 * 170 + 0.2 * 150), (110.0, 150)):
+        density = still.predict(np.column_stack([grid, np.full(len(grid), z)])).density
+        assert density.sum() * side**2 == pytest.approx(expected, rel=0.03)
+
+
+def test_depths_asked_together_are_what_each_is_alone(moving: Field) -> None:
+    """Where many depths are asked, what is computed at Euler steps only has to hold between them too."""
     place = np.array([200.0, 150.0])
-    at = np.column_stack([np.tile(place, (9, 1)), depths])
-    field = Field(model, stack, BANDWIDTH)
-    together = field.predict(at)
-    for name in ("mean", "var", "density"):
-        value = getattr(together, name).astype(np.float64)
-        for low, high in ((0, 4), (4, 8)):
-            share = np.linspace(0, 1, 5).reshape(-1, *[1] * (value.ndim - 1))
-            line = value[low] + share * (value[high] - value[low])
-            np.testing.assert_allclose(value[low : high + 1], line, rtol=1e-4, atol=1e-6)
-        for node in (0, 4, 8):
-            alone = getattr(Field(model, stack, BANDWIDTH).predict(at[[node]]), name)
-            np.testing.assert_allclose(value[[node]], alone, rtol=0.03, atol=0.01)
-    assert np.abs(together.mean[2] - (together.mean[0] + together.mean[8]) / 2).max() > 1e-3
+    at = np.column_stack([np.tile(place, (25, 1)), np.linspace(0.0, 50.0, 25)])
+    together = moving.predict(at)
+    for row in range(0, 25, 6):
+        alone = Field.from_state(moving.model, moving.stack, moving.state()).predict(at[[row]])
+        np.testing.assert_allclose(together.mean[[row]], alone.mean, atol=0.05)
+        np.testing.assert_allclose(together.density[[row]], alone.density, rtol=0.05)
+        np.testing.assert_allclose(together.var[[row]], alone.var, rtol=0.3, atol=1e-3)
 
 
-def test_the_order_and_company_of_the_places_do_not_matter(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
-    field = Field(moving_model(stack, speed=0.03), stack, BANDWIDTH)
+def test_the_order_and_company_of_the_places_do_not_matter(moving: Field) -> None:
     at = np.concatenate([places(z, 20) for z in (0.0, 20.0, 50.0, 80.0)])
     order = np.random.default_rng(0).permutation(80)
-    whole, mixed = field.predict(at), field.predict(at[order])
-    np.testing.assert_allclose(mixed.mean, whole.mean[order], atol=1e-6)
-    alone = field.predict(at[60:])
-    np.testing.assert_allclose(alone.mean, whole.mean[60:], atol=0.02)
+    whole, mixed, alone = moving.predict(at), moving.predict(at[order]), moving.predict(at[60:])
+    for name in ("mean", "var", "density"):
+        np.testing.assert_allclose(getattr(mixed, name), getattr(whole, name)[order], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(getattr(alone, name), getattr(whole, name)[60:], rtol=1e-4, atol=1e-6)
 
 
-def test_places_outside_the_tissue_are_finite_and_hold_no_cells(stack: Stack, still: SDEModel) -> None:
-    field = Field.fit(still, stack)
+def test_places_outside_the_tissue_are_finite_and_hold_no_cells(still: Field) -> None:
     outside = np.array([[5000.0, 0.0, 25.0], [-900.0, 150.0, 0.0], [200.0, 1e6, 80.0]])
-    value = field.predict(outside)
+    value = still.predict(outside)
     assert np.isfinite(value.mean).all() and np.isfinite(value.var).all()
-    assert (value.density < field.density_floor).all()
-    inside = field.predict(np.concatenate([places(z) for z in (0.0, 30.0, 110.0)]))
-    assert (inside.density > field.density_floor).mean() > 0.95
-    assert (inside.var >= 0).all()
+    assert (value.density < still.density_floor).all()
+    inside = still.predict(np.concatenate([places(z) for z in (0.0, 30.0, 110.0)]))
+    assert (inside.density > still.density_floor).mean() > 0.95
 
 
-def test_clouds_that_disagree_are_uncertain(stack: Stack, still: SDEModel) -> None:
-    """The third feature steps by 1 from section to section: its variance between them is at least t (1 - t)."""
-    field = Field(still, stack, BANDWIDTH)
-    for t in (0.25, 0.5):
-        between, at_section = field.predict(places(50 * t)).var[:, 2], field.predict(places(50.0)).var[:, 2]
-        assert np.median(between) > 0.8 * t * (1 - t)
-        assert np.median(at_section) < 0.01
-
-
-def test_standard_deviation_of_genes_is_that_of_uncorrelated_components(stack: Stack, still: SDEModel) -> None:
+def test_standard_deviation_of_genes_is_that_of_uncorrelated_components(still: Field) -> None:
     loadings = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    decoded = replace(stack, decoder=Decoder(tuple("abcde"), loadings, np.ones(5, np.float32)))
-    field = Field(still, decoded, BANDWIDTH)
-    value = field.predict(places(20.0, 7))
+    decoded = replace(still.stack, decoder=Decoder(tuple("abcde"), loadings, np.ones(5, np.float32)))
+    value = still.predict(places(20.0, 7))
     index = np.array([3, 0])
-    std = field.gene_std(value, index)
+    std = Field.from_state(still.model, decoded, still.state()).gene_std(value, index)
     assert std.shape == (7, 2)
     by_hand = [[np.sqrt(sum(value.var[i, p] * loadings[g, p] ** 2 for p in range(3))) for g in index] for i in range(7)]
     np.testing.assert_allclose(std, by_hand, rtol=1e-5)
     with pytest.raises(ValueError, match="loadings"):
-        Field(still, stack, BANDWIDTH).gene_std(value, index)
+        still.gene_std(value, index)
 
 
-def test_a_smooth_pattern_without_noise_asks_for_a_narrower_kernel_than_noise(
-    stack_of: Callable[..., Stack], still: SDEModel
-) -> None:
-    draw = np.random.default_rng(0)
-    positions = [draw.uniform(0, [400, 300], (n, 2)) for n in SIZES]
-    pattern = [np.sin(xy[:, :1] / 25) for xy in positions]
-    noise = [draw.normal(size=(n, 1)) for n in SIZES]
-    widths = {}
-    for sections in (slice(0, 3), slice(0, 2)):
-        for name, features in (("pattern", pattern), ("noise", noise)):
-            block = stack_of(positions[sections], features[sections], DEPTHS[sections])
-            model = SDEModel(1, plane_scale=400.0, depth_unit=50.0, depth_range=2.2, width=8)
-            widths[name] = Field.fit(model, block).bandwidth
-        assert widths["pattern"] < 0.5 * widths["noise"]
-
-
-def test_a_field_comes_back_from_its_state(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
-    model = moving_model(stack, speed=0.03)
-    field = Field.fit(model, stack)
-    again = Field.from_state(model, stack, field.state())
+def test_a_field_comes_back_from_its_state(moving: Field) -> None:
+    again = Field.from_state(moving.model, moving.stack, moving.state())
     at = np.concatenate([places(z, 10) for z in (0.0, 20.0)])
     for name in ("mean", "var", "density"):
-        np.testing.assert_array_equal(getattr(again.predict(at), name), getattr(field.predict(at), name))
-    assert again.density_floor == field.density_floor
-    assert all(isinstance(value, np.ndarray) for value in field.state().values())
+        np.testing.assert_array_equal(getattr(again.predict(at), name), getattr(moving.predict(at), name))
+    assert again.density_floor == moving.density_floor > 0
+    assert all(isinstance(value, np.ndarray) for value in moving.state().values())
 
 
-def test_no_places_give_no_values(stack: Stack, still: SDEModel) -> None:
-    value = Field(still, stack, BANDWIDTH).predict(np.zeros((0, 3)))
-    assert value.mean.shape == (0, 3) and value.density.shape == (0,)
+def test_values_are_float32_and_no_places_give_none(still: Field) -> None:
+    for at, n in ((places(20.0, 4), 4), (np.zeros((0, 3)), 0)):
+        value = still.predict(at)
+        assert value.mean.shape == value.var.shape == (n, 3) and value.density.shape == (n,)
+        assert value.mean.dtype == value.var.dtype == value.density.dtype == np.float32

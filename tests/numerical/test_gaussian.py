@@ -1,0 +1,155 @@
+"""The field's Gaussian process on a grid against the same process by dense matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from isost._core.covariance import estimate
+from isost._core.gaussian import Covariance, Planes
+from isost._core.stack import Stack
+
+DEPTHS = np.array([0.0, 30.0, 80.0])
+COVARIANCE = Covariance(length=25.0, depth_length=60.0)
+BOUNDS = (np.zeros(2), np.array([100.0, 80.0]))
+
+
+def matrix(first: np.ndarray, second: np.ndarray, covariance: Covariance = COVARIANCE) -> np.ndarray:
+    lag = ((first[:, None, :2] - second[None, :, :2]) ** 2).sum(axis=-1)
+    return covariance.of(lag, np.abs(first[:, None, 2] - second[None, :, 2]))
+
+
+@pytest.fixture
+def cells() -> tuple[np.ndarray, np.ndarray]:
+    """Cells (n, 3) and the plane of each."""
+    draw = np.random.default_rng(0)
+    plane = draw.integers(0, 3, 120)
+    return np.column_stack([draw.uniform(0, [100, 80], (120, 2)), DEPTHS[plane]]), plane
+
+
+@pytest.fixture
+def planes(cells: tuple[np.ndarray, np.ndarray]) -> Planes:
+    return Planes(cells[0][:, :2], cells[1], DEPTHS, COVARIANCE, BOUNDS)
+
+
+def asked() -> np.ndarray:
+    draw = np.random.default_rng(1)
+    return np.column_stack([draw.uniform(0, [100, 80], (60, 2)), draw.choice([0.0, 10.0, 30.0, 55.0, 80.0], 60)])
+
+
+def test_the_covariance_is_one() -> None:
+    """Correlation 1 with itself, falling with distance in every direction, never of negative variance."""
+    draw = np.random.default_rng(0)
+    points = draw.uniform(0, 100, (80, 3))
+    dense = matrix(points, points)
+    np.testing.assert_allclose(np.diag(dense), 1.0)
+    assert np.linalg.eigvalsh(dense).min() > -1e-9
+    far = COVARIANCE.of(np.array([0.0, 25.0**2, 50.0**2, 0.0]), np.array([0.0, 0.0, 0.0, 60.0]))
+    assert far[0] == 1.0
+    assert (np.diff(far[:3]) < 0).all() and far[3] < 0.7
+    # long lags are the long component's
+    assert COVARIANCE.of(np.array([100.0**2]), np.zeros(1))[0] > 5 * 0.5 * np.exp(-(4.0**2) / 2)
+
+
+@pytest.mark.parametrize("ratio", [0.2, 3.0])
+def test_the_mean_is_that_of_dense_matrices(planes: Planes, cells: tuple[np.ndarray, np.ndarray], ratio: float) -> None:
+    coords, _ = cells
+    values = np.random.default_rng(2).multivariate_normal(
+        np.zeros(120), matrix(coords, coords) + np.eye(120) / ratio, size=2, method="cholesky"
+    )
+    at = asked()
+    exact = ratio * matrix(at, coords) @ np.linalg.solve(ratio * matrix(coords, coords) + np.eye(120), values.T)
+    found = planes.at(planes.mean(values.T, np.full(2, ratio)), at[:, :2], at[:, 2])
+    assert exact.std() > 0.3
+    # of a grid of two steps a length
+    assert np.sqrt(((found - exact) ** 2).mean()) < 0.06 * exact.std()
+    assert np.abs(found - exact).max() < 0.2 * exact.std()
+
+
+def test_features_of_different_noise_are_solved_together(planes: Planes, cells: tuple[np.ndarray, np.ndarray]) -> None:
+    values, at = np.random.default_rng(2).normal(size=(120, 2)), asked()
+    together = planes.at(planes.mean(values, np.array([0.2, 3.0])), at[:, :2], at[:, 2])
+    for column, ratio in enumerate((0.2, 3.0)):
+        alone = planes.at(planes.mean(values[:, [column]], np.array([ratio])), at[:, :2], at[:, 2])
+        np.testing.assert_allclose(together[:, [column]], alone, atol=0.01 * alone.std())
+
+
+@pytest.mark.parametrize("ratio", [0.2, 3.0])
+def test_draws_spread_as_the_posterior_does(planes: Planes, cells: tuple[np.ndarray, np.ndarray], ratio: float) -> None:
+    coords, _ = cells
+    at = asked()
+    inside = ratio * matrix(coords, coords) + np.eye(120)
+    across = matrix(at, coords)
+    exact = 1 - ratio * np.einsum("ij,ji->i", across, np.linalg.solve(inside, across.T))
+    draws = planes.deviations(600, ratio, np.random.default_rng(0))
+    found = (planes.at(draws, at[:, :2], at[:, 2]) ** 2).mean(axis=1) + planes.between(at[:, 2])
+    # Monte-Carlo error of 600 draws is 6 % a place
+    assert np.mean(found / exact) == pytest.approx(1.0, abs=0.1)
+    assert np.corrcoef(found, exact)[0, 1] > 0.9
+    assert np.abs(np.log(found / exact)).max() < 0.35
+
+
+def test_what_lies_between_planes_is_open(planes: Planes) -> None:
+    """Nothing at a plane, all of the prior far from every one; without the cells' noise, what dense matrices say."""
+    assert planes.between(DEPTHS) == pytest.approx(np.zeros(3), abs=1e-6)
+    assert planes.between(np.array([1e4])) == pytest.approx(1.0, abs=1e-6)
+    z = np.array([10.0, 55.0])
+    along = [0.5 * np.exp(-np.abs(z[:, None] - DEPTHS) / d) for d in (60.0, 180.0)]
+    among = [0.5 * np.exp(-np.abs(DEPTHS[:, None] - DEPTHS) / d) for d in (60.0, 180.0)]
+    exact = 1 - sum(np.einsum("ij,ji->i", a, np.linalg.solve(m, a.T)) for a, m in zip(along, among, strict=True))
+    np.testing.assert_allclose(planes.between(z), exact, atol=1e-6)
+
+
+def sample(stack_of: Callable[..., Stack], lengths: tuple[float, float], ratio: float, noise: float) -> Stack:
+    """Draw ten features of known covariance for three sections of 130 cells."""
+    draw = np.random.default_rng(0)
+    sections = [draw.uniform(0, [400, 300], (130, 2)) for _ in range(3)]
+    coords = np.concatenate(
+        [np.column_stack([xy, np.full(130, z)]) for xy, z in zip(sections, (0, 50, 100), strict=True)]
+    )
+    dense = matrix(coords, coords, Covariance(*lengths)) + 1e-8 * np.eye(390)
+    field = np.sqrt(ratio * noise) * np.linalg.cholesky(dense) @ draw.normal(size=(390, 10))
+    values = field + np.sqrt(noise) * draw.normal(size=(390, 10))
+    return stack_of(sections, np.split(values, 3), [0.0, 50.0, 100.0])
+
+
+def test_the_covariance_that_the_features_were_drawn_from_is_found(stack_of: Callable[..., Stack]) -> None:
+    found = estimate(sample(stack_of, (60.0, 100.0), ratio=3.0, noise=0.5))
+    assert np.median(found.noise) == pytest.approx(0.5, rel=0.3)
+    assert 1.5 < np.median(found.ratio) < 6.0
+    assert 35.0 < np.median(found.length) < 100.0
+    assert 40.0 < np.median(found.depth_length) < 250.0
+
+
+def test_noise_and_pattern_are_told_apart(stack_of: Callable[..., Stack]) -> None:
+    noisy = estimate(sample(stack_of, (60.0, 100.0), ratio=0.02, noise=1.0))
+    clear = estimate(sample(stack_of, (60.0, 100.0), ratio=30.0, noise=0.1))
+    assert np.median(noisy.ratio) < 0.2
+    assert np.median(clear.ratio) > 5.0
+    assert np.median(clear.length) > 30.0
+
+
+def test_sections_that_have_nothing_in_common_get_a_short_depth_length(stack_of: Callable[..., Stack]) -> None:
+    apart = estimate(sample(stack_of, (60.0, 5.0), ratio=5.0, noise=0.3))
+    alike = estimate(sample(stack_of, (60.0, 2000.0), ratio=5.0, noise=0.3))
+    assert np.median(apart.depth_length) < 0.5 * np.median(alike.depth_length)
+
+
+def test_groups_hold_every_feature_once(stack_of: Callable[..., Stack]) -> None:
+    found = estimate(sample(stack_of, (60.0, 100.0), ratio=1.0, noise=0.5))
+    groups = found.groups()
+    assert sorted(np.concatenate([columns for _, columns in groups])) == list(range(10))
+    for covariance, columns in groups:
+        np.testing.assert_array_equal(found.length[columns], covariance.length)
+        np.testing.assert_array_equal(found.depth_length[columns], covariance.depth_length)
+
+
+def test_an_estimate_does_not_see_the_place_of_the_block(stack_of: Callable[..., Stack]) -> None:
+    stack = sample(stack_of, (60.0, 100.0), ratio=1.0, noise=0.5)
+    moved = replace(stack, coords=stack.coords + [12_345.6, -777.7, 300.0], depths=stack.depths + 300.0)
+    first, second = estimate(stack), estimate(moved)
+    for name in ("length", "depth_length", "ratio", "noise"):
+        np.testing.assert_allclose(getattr(second, name), getattr(first, name), rtol=1e-6)
