@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from isost._core.graph import median_spacing
+from isost._core.guard import believe
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 from isost._core.transport import Coupling, couple
@@ -72,6 +73,9 @@ class BridgeObjective:
         self._depths = [model.internal_depth(z) for z in stack.depths]
         coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
         last = stack.n_sections - 1
+        # sections left out say how much of what the couplings show is motion, and how much is noise
+        self.motion, self.change, self.tried = believe(self._sections, self._depths, **coupling)
+        self.model.config.update(moving=self.motion > 0, changing=self.change > 0)
         self.ahead = [self._couple(k, k + 1, coupling) for k in range(last)]
         self.behind = [self._couple(k + 1, k, coupling) for k in range(last)]
         forward = [self._bridge(k, k + 1) for k in range(last)]
@@ -83,6 +87,11 @@ class BridgeObjective:
     def dropped(self) -> list[float]:
         """Share of mass that found no place, by gap, the larger of the two directions."""
         return [max(a.dropped, b.dropped) for a, b in zip(self.ahead, self.behind, strict=True)]
+
+    @property
+    def still(self) -> bool:
+        """Whether there is nothing to learn."""
+        return not (self.motion or self.change)
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
@@ -116,7 +125,9 @@ class BridgeObjective:
         return (position - centre).square().sum(dim=1).topk(self.max_cells, largest=False).indices
 
     def _couple(self, source: int, target: int, options: dict) -> Coupling:
-        return couple(*self._sections[source], *self._sections[target], **options)
+        found = couple(*self._sections[source], *self._sections[target], **options)
+        start = self._sections[source][0]
+        return replace(found, target=start + self.motion * (found.target - start), change=self.change * found.change)
 
     def _target(self, source: int, target: int, position: np.ndarray) -> np.ndarray:
         """Where the coupling from one section to the next carries any place of the first."""

@@ -108,7 +108,12 @@ def fit_stack(
         problem = BridgeObjective(model, stack, settings, generator)
     else:
         problem = TrajectoryObjective(model, stack, settings, generator)
-    history, interrupted = _train(model, problem, stack.n_sections - 1, settings, generator, progress)
+    history: dict[str, list[float]] = {phase: [] for phase in problem.phases}
+    interrupted = False
+    if isinstance(problem, BridgeObjective) and problem.still:
+        logger.info("fit: left-out sections are predicted best by standing still; no drift is learned")
+    else:
+        history, interrupted = _train(model, problem, stack.n_sections - 1, settings, generator, progress)
     field = Field.fit(model, stack)
     seconds = time.perf_counter() - started
     info: dict[str, Any] = {
@@ -116,6 +121,7 @@ def fit_stack(
         "seconds": round(seconds, 3), "interrupted": interrupted,
     }  # fmt: skip
     if isinstance(problem, BridgeObjective):
+        info |= {"motion": problem.motion, "change": problem.change, "left_out": problem.tried}
         info["dropped_mass"] = [round(share, 4) for share in problem.dropped]
     logger.info("fit: done in %.1f s", seconds)
     return Fitted(model, field, history, info)

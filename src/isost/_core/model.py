@@ -37,6 +37,8 @@ class SDEModel(nn.Module):
         Length of an Euler step in internal units of depth: M = floor(gap / step) steps a gap, at least one.
     width, unet_depth, n_neighbours
         Width of the networks, pooling steps of the Graph U-Net, and cells in N.
+    moving, changing
+        Whether positions, and features, drift at all; a tissue that stands still costs no network.
     """
 
     feature_offset: Tensor
@@ -57,12 +59,15 @@ class SDEModel(nn.Module):
         width: int = 64,
         unet_depth: int = 2,
         n_neighbours: int = N_NEIGHBOURS,
+        moving: bool = True,
+        changing: bool = True,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
             "n_features": n_features, "origin": [float(value) for value in origin], "plane_scale": plane_scale,
             "depth_unit": depth_unit, "depth_range": depth_range, "sigma_xy": sigma_xy, "sigma_z": sigma_z,
             "sigma_g": sigma_g, "step": step, "width": width, "unet_depth": unet_depth, "n_neighbours": n_neighbours,
+            "moving": moving, "changing": changing,
         }  # fmt: skip
         self.n_features = n_features
         self.forward_pair = DriftPair(n_features, width=width, unet_depth=unet_depth)
@@ -113,10 +118,16 @@ class SDEModel(nn.Module):
         beside its own (sigma_z of eq 5). ``parts="shape"`` leaves the expression still and costs no Graph U-Net.
         """
         position, seen, features = state[:, :2], depth + state[:, 2], state[:, 3:]
+        drift = torch.zeros_like(state)
+        changing = self.config["changing"] and parts == "both" and pair.expression is not None
+        if not (self.config["moving"] or changing):
+            return drift
         edges = edge_index(neighbours(position, self.config["n_neighbours"]))
         place = 2 * position - 1
         share = (2 * seen / self.config["depth_range"] - 1)[:, None]
-        change = torch.zeros_like(features)
-        if parts == "both" and pair.expression is not None:
+        shape, change = drift[:, :2], drift[:, 3:]
+        if self.config["moving"]:
+            shape = pair.shape(place, share, edges)
+        if changing and pair.expression is not None:
             change = pair.expression(place, features, share, edges)
-        return torch.cat([pair.shape(place, share, edges), torch.zeros_like(share), change], dim=1)
+        return torch.cat([shape, drift[:, 2:3], change], dim=1)
