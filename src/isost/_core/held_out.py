@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from isost._core.baselines import Cloud, Predictor, Training
+from isost._core.baselines import Cloud, Predictor, Training, Uncertain
 from isost._core.kernel import kernel_field, own_section_field
-from isost.metrics import score_cells, score_field
-from isost.metrics._bins import bin_of
+from isost.metrics import interval_coverage, interval_width, score_cells, score_field
+from isost.metrics._bins import bin_counts, bin_means, bin_of
 
-# A method that gives cells only has the field of a Gaussian kernel over all its cells, the best of these widths
-# (units of h) with hindsight.
+# A method that gives cells only has the field of a Gaussian kernel over all its cells, of these widths (units of h) the
+# one with the best correlation, with hindsight.
 CELL_WIDTHS = (1.0, 2.0, 4.0)
 CEILING_WIDTHS = (0.5, 1.0, 2.0, 4.0)
 
 Score = dict[str, float]
+
+# Quantile of the normal distribution: 90 % lie within so many standard deviations.
+NORMAL_95 = 1.6448536269514722
+NO_INTERVALS: Score = {"coverage": np.nan, "width": np.nan}
 NO_CELLS: Score = {"dice": np.nan, "dens": np.nan, "energy": np.nan}
 
 
@@ -50,6 +54,24 @@ class HeldOut:
     def score_field(self, predicted: np.ndarray) -> Score:
         """Score expression (n, G) predicted at the section's cells: `isost.metrics.score_field`."""
         return score_field(predicted, self.cells.genes, self.coords, side=self.side)
+
+    def score_intervals(self, predicted: np.ndarray, spread: np.ndarray) -> Score:
+        """Score 90 % intervals of bin means: their ``coverage``, and mean ``width`` in standard deviations of the gene.
+
+        A measured bin mean scatters about the field by what the field is unsure of, `spread` (n, G), alike in all cells
+        of the bin, and by sampling: the variance of a gene within bins over the number of cells.
+        """
+        genes = self.cells.genes.astype(np.float64)
+        measured, mean, error, square = bin_means(self.coords, self.side, genes, predicted, spread, genes**2)
+        count = bin_counts(self.coords, self.side)[:, None]
+        within = ((square - measured**2) * count).sum(axis=0) / max(len(self.coords) - len(count), 1)
+        half = NORMAL_95 * np.sqrt(error**2 + np.maximum(within, 0.0) / count)
+        varies = np.ptp(genes, axis=0) > 0
+        low, high = (mean - half)[:, varies], (mean + half)[:, varies]
+        return {
+            "coverage": interval_coverage(low, high, measured[:, varies]),
+            "width": interval_width(low, high, scale=genes[:, varies].std(axis=0)),
+        }
 
     def score_cells(self, draws: list[Cloud]) -> Score:
         """Score drawn cells, averaged over draws: `isost.metrics.score_cells`; NaN without a draw."""
@@ -86,7 +108,17 @@ def score_predictor(predictor: Predictor, sections: list[HeldOut], *, n_draws: i
             predictor.cells(held.depth, len(held.cells), np.random.default_rng([seed, i])) for i in range(n_draws)
         ]
         score.update(held.score_cells([cloud for cloud in clouds if cloud is not None]))
+        score.update(_score_intervals(predictor, held))
     return scores
+
+
+def _score_intervals(predictor: Predictor, held: HeldOut) -> Score:
+    if not isinstance(predictor, Uncertain):
+        return dict(NO_INTERVALS)
+    predicted = predictor.field(held.coords, held.depth)
+    if predicted is None:
+        return dict(NO_INTERVALS)
+    return held.score_intervals(predicted, predictor.spread(held.coords, held.depth))
 
 
 def _score_field_over_cells(predictor: Predictor, sections: list[HeldOut], seed: int) -> list[Score]:
@@ -96,32 +128,37 @@ def _score_field_over_cells(predictor: Predictor, sections: list[HeldOut], seed:
     def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
         return kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width)
 
-    return _best_width(sections, [cloud for cloud in clouds if cloud is not None], CELL_WIDTHS, field)
+    found = [cloud for cloud in clouds if cloud is not None]
+    return max(_score_widths(sections, found, CELL_WIDTHS, field), key=lambda scores: _mean(scores, "pcc"))
 
 
 def score_ceiling(sections: list[HeldOut]) -> list[Score]:
-    """Score the kernel regression of each section from its own cells in other bins, the best of four widths."""
+    """Score the kernel regression of each section from its own cells in other bins; of four widths the least error."""
 
     def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
         plane = held.coords[:, :2]
         return own_section_field(plane, cloud.genes, width, bin_of(plane, held.side, plane.min(axis=0)))
 
-    scores = _best_width(sections, [held.cells for held in sections], CEILING_WIDTHS, field)
-    return [score | NO_CELLS for score in scores]
+    clouds = [held.cells for held in sections]
+    scores = min(_score_widths(sections, clouds, CEILING_WIDTHS, field), key=lambda scores: _mean(scores, "nmse"))
+    return [score | NO_CELLS | NO_INTERVALS for score in scores]
 
 
-def _best_width(
+def _score_widths(
     sections: list[HeldOut],
     clouds: list[Cloud],
     widths: tuple[float, ...],
     field: Callable[[HeldOut, Cloud, float], np.ndarray],
-) -> list[Score]:
-    """Score with each width (units of h) and keep that with the best mean correlation."""
-    tried = [
+) -> list[list[Score]]:
+    """Score all sections with each width (units of h)."""
+    return [
         [held.score_field(field(held, cloud, width * held.side)) for held, cloud in zip(sections, clouds, strict=True)]
         for width in widths
     ]
-    return max(tried, key=lambda scores: np.mean([score["pcc"] for score in scores]))
+
+
+def _mean(scores: list[Score], name: str) -> float:
+    return float(np.mean([score[name] for score in scores]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,12 @@ def bin_means(coords: np.ndarray, side: float, *values: np.ndarray) -> tuple[np.
     return tuple(np.asarray(mean @ np.asarray(value, dtype=np.float64)) for value in values)
 
 
+def bin_counts(coords: np.ndarray, side: float) -> np.ndarray:
+    """Cells (bins,) of the bins of `bin_means`, in the same order."""
+    plane = np.asarray(coords, dtype=np.float64)[:, :2]
+    return np.unique(bin_of(plane, side, plane.min(axis=0)), axis=0, return_counts=True)[1]
+
+
 def joint_counts(first: np.ndarray, second: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of cells of two clouds in the bins that hold a cell of either; bins start at the least x, y of both."""
     origin = np.minimum(np.asarray(first)[:, :2].min(axis=0), np.asarray(second)[:, :2].min(axis=0))

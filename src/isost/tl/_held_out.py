@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -19,7 +18,7 @@ from isost._core.random import torch_generator
 from isost._core.sections import Sections, read_sections
 from isost.metrics import bin_side
 from isost.pp._embed import embed
-from isost.pp._normalise import lognormalise, recorded_normalisation
+from isost.pp._normalise import Normalisation, lognormalise, recorded_normalisation
 from isost.reconstruction import Reconstruction
 
 # Of more genes than this the most variable ones are scored.
@@ -77,43 +76,62 @@ def split(
         The same for baselines, and the held-out sections to score.
     """
     coords, sections = read_geometry(adata, keys or Keys())
-    out = np.isin(sections.index, np.asarray(held_out))
-    train = _bare(adata, ~out)
+    index = sections.index
+    out = np.isin(index, np.asarray(held_out))
+    train = _bare(adata, np.flatnonzero(~out))
     embed(train, n_comps=min(n_comps, train.n_obs - 1, train.n_vars - 1), rng=rng)
-    how = recorded_normalisation(train)
-    genes = _most_variable(lognormalise(train, how))
-    decoder = np.asarray(train.varm["PCs"], np.float64), train.var["pca_mean"].to_numpy(np.float64)
-    side = bin_side([coords[sections.index == k] for k in range(len(sections.names))])
+    representation = Representation.of(train)
+    side = bin_side([coords[index == k] for k in range(len(sections.names))])
+    feature_scale = float(np.asarray(train.obsm["X_pca"])[:, 0].std())
 
-    scores = np.asarray(train.obsm["X_pca"])
-    feature_scale = float(scores[:, 0].std())
-    known_genes = _dense(lognormalise(train, how)[:, genes])
-    known_coords, known_index = coords[~out], sections.index[~out]
-    kept = [k for k in range(len(sections.names)) if k not in set(held_out)]
-    clouds, depths = [], []
-    for k in kept:
-        rows = known_index == k
-        clouds.append(Cloud(known_coords[rows, :2], scores[rows], known_genes[rows]))
-        depths.append(known_coords[rows, 2])
+    kept = [np.flatnonzero(index == k) for k in range(len(sections.names)) if k not in set(held_out)]
+    clouds = tuple(representation.cloud(_bare(adata, rows), coords[rows]) for rows in kept)
     width = bin_side([cloud.coords for cloud in clouds])
-    held = [
-        _held_section(adata, how, decoder, genes, coords, np.flatnonzero(sections.index == k), sections.names[k],
-                      side, feature_scale)
-        for k in held_out
-    ]  # fmt: skip
-    names = tuple(map(str, train.var_names[genes]))
-    return train, Split(Training(tuple(clouds), tuple(depths), width, feature_scale), held, names)
+    training = Training(clouds, tuple(coords[rows, 2] for rows in kept), width, feature_scale)
+    held = []
+    for k in held_out:
+        rows = np.flatnonzero(index == k)
+        cells = representation.cloud(_bare(adata, rows), coords[rows])
+        depth = float(coords[rows, 2].mean())
+        held.append(HeldOut(sections.names[k], depth, coords[rows], cells, side, feature_scale))
+    return train, Split(training, held, representation.genes)
 
 
-def _held_section(
-    adata: AnnData, how: Any, decoder: tuple[np.ndarray, np.ndarray], genes: np.ndarray, coords: np.ndarray,
-    rows: np.ndarray, name: str, side: float, feature_scale: float,
-) -> HeldOut:  # fmt: skip
-    loadings, mean = decoder
-    values = lognormalise(_bare(adata, rows), how)
-    components = np.asarray(values @ loadings) - mean @ loadings
-    cells = Cloud(coords[rows, :2], components, _dense(values[:, genes]))
-    return HeldOut(name, float(coords[rows, 2].mean()), coords[rows], cells, side, feature_scale)
+@dataclass(frozen=True, eq=False)
+class Representation:
+    """Log-normalisation, components and scored genes of an embedded AnnData, for cells that it does not hold.
+
+    Attributes
+    ----------
+    normalisation
+        How expression becomes log-normalised.
+    loadings, mean
+        (n_genes, P) and (n_genes,) of the components.
+    scored
+        Columns of the G genes that are scored: the most variable ones.
+    genes
+        Their names.
+    """
+
+    normalisation: Normalisation
+    loadings: np.ndarray
+    mean: np.ndarray
+    scored: np.ndarray
+    genes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, train: AnnData) -> Representation:
+        """Read what `isost.pp.embed` left."""
+        how = recorded_normalisation(train)
+        scored = _most_variable(lognormalise(train, how))
+        loadings, mean = np.asarray(train.varm["PCs"], np.float64), train.var["pca_mean"].to_numpy(np.float64)
+        return cls(how, loadings, mean, scored, tuple(map(str, train.var_names[scored])))
+
+    def cloud(self, adata: AnnData, coords: np.ndarray) -> Cloud:
+        """Represent cells of the same genes at (n, 2 or more)."""
+        values = lognormalise(adata, self.normalisation)
+        components = np.asarray(values @ self.loadings) - self.mean @ self.loadings
+        return Cloud(coords[:, :2], components, _dense(values[:, self.scored]))
 
 
 def _bare(adata: AnnData, rows: np.ndarray) -> AnnData:
@@ -155,10 +173,11 @@ class Fit:
         self._genes = list(genes)
 
     def field(self, coords: np.ndarray, depth: float) -> np.ndarray:
-        # A thick section next to the first or last may reach beyond the stack's depths.
-        first, last = self.fitted.stack.depths[[0, -1]]
-        places = np.column_stack([coords[:, :2], np.clip(coords[:, 2], first, last)])
-        return self.fitted.expression(places, genes=self._genes)
+        return self.fitted.expression(self._inside(coords), genes=self._genes)
+
+    def spread(self, coords: np.ndarray, depth: float) -> np.ndarray:
+        """Return the standard deviation (n, G) of the field."""
+        return self.fitted.expression(self._inside(coords), genes=self._genes, return_std=True)[1]
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> Cloud:
         generator = torch_generator(rng)
@@ -166,3 +185,8 @@ class Fit:
         decoder = self.fitted.stack.decoder
         genes = np.zeros((len(cells.row), 0)) if decoder is None else decoder.decode(cells.features, self._genes)
         return Cloud(cells.coords[:, :2], cells.features, genes)
+
+    def _inside(self, coords: np.ndarray) -> np.ndarray:
+        # A thick section next to the first or last may reach beyond the stack's depths.
+        first, last = self.fitted.stack.depths[[0, -1]]
+        return np.column_stack([coords[:, :2], np.clip(coords[:, 2], first, last)])
