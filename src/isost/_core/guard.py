@@ -13,10 +13,11 @@ from isost._core.transport import couple
 
 _MOTIONS = (0.0, 0.5, 1.0)
 _CHANGES = (0.0, 1.0)
-_MAX_SECTIONS = 3
+_MAX_SECTIONS = 8
+_MAX_CELLS_ASKED = 6000  # over all sections asked: few large sections say as much as many small ones
 _MAX_CELLS = 1500
 _N_FEATURES = 20
-_MARGIN = 2e-4  # of the energy distance, about its error between draws of a section
+_MARGIN = 5e-4  # of the energy distance, about its error between draws of a section
 
 Section = tuple[np.ndarray, np.ndarray]
 
@@ -28,7 +29,8 @@ def believe(
 
     Inner sections are predicted from couplings of their two neighbours with each other, which never saw them, by
     cells moved straight by ``motion`` times their displacement; the measured cells are compared with by the energy
-    distance in (x, y, features). Standing still is left only for a clear gain: noise, too, couples to something.
+    distances in (x, y) and in (x, y, features). Standing still is left only for a clear gain: noise, too, couples to
+    something.
 
     Parameters
     ----------
@@ -41,13 +43,15 @@ def believe(
 
     Returns
     -------
-    Share of the motion, share of the change, and the mean energy distance of every choice tried; full shares where
-    there is no inner section to ask.
+    Share of the motion, share of the change, and the mean of the summed distances of every choice tried; full shares
+    where there is no inner section to ask.
     """
     inner = np.arange(1, len(sections) - 1)
     if not inner.size:
         return 1.0, 1.0, {}
-    asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MAX_SECTIONS).round().astype(int))]
+    size = min(_MAX_CELLS, float(np.mean([len(place) for place, _ in sections])))
+    at_most = int(np.clip(_MAX_CELLS_ASKED / size, 3, _MAX_SECTIONS))
+    asked = inner[np.unique(np.linspace(0, len(inner) - 1, at_most).round().astype(int))]
     choices = list(product(_MOTIONS, _CHANGES))
     error = np.zeros(len(choices))
     for section in asked:
@@ -77,13 +81,15 @@ def believe(
 def _energy(
     place: np.ndarray, features: np.ndarray, weight: np.ndarray, measured_place: np.ndarray, measured: np.ndarray
 ) -> float:
-    """Energy distance of a weighted cloud to measured cells, unbiased, in two bins' widths and feature units."""
+    """Sum of the unbiased energy distances to measured cells in place alone and in place and features."""
     unit = 5 * max(median_spacing(measured_place), 1e-12)
-    a = np.column_stack([place / unit, features[:, :_N_FEATURES]])
-    b = np.column_stack([measured_place / unit, measured[:, :_N_FEATURES]])
-    m = len(b)
-    within_a = weight @ cdist(a, a) @ weight / (1 - (weight**2).sum())
-    return float(2 * (weight @ cdist(a, b)).mean() - within_a - cdist(b, b).sum() / (m * (m - 1)))
+    m, total = len(measured_place), 0.0
+    for n_features in (0, _N_FEATURES):
+        a = np.column_stack([place / unit, features[:, :n_features]])
+        b = np.column_stack([measured_place / unit, measured[:, :n_features]])
+        within_a = weight @ cdist(a, a) @ weight / (1 - (weight**2).sum())
+        total += float(2 * (weight @ cdist(a, b)).mean() - within_a - cdist(b, b).sum() / (m * (m - 1)))
+    return total
 
 
 def _some(place: np.ndarray, features: np.ndarray) -> Section:
