@@ -52,7 +52,7 @@ def estimate(stack: Stack, *, seed: int = 0) -> Hyperparameters:
     In each problem neighbouring cells of a section are aggregated, with noise over their number; an
     eigendecomposition per pair of lengths then gives the likelihood for every feature and every noise ratio.
     """
-    spacing = float(np.median([median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)]))
+    spacing = spacing_of(stack)
     lengths = 2.5 * spacing * _LENGTHS
     depth_lengths = float(np.median(np.diff(stack.depths))) * _DEPTH_LENGTHS
     centre = stack.features.mean(axis=0, dtype=np.float64)
@@ -68,6 +68,13 @@ def estimate(stack: Stack, *, seed: int = 0) -> Hyperparameters:
     best = likelihood.reshape(np.prod(likelihood.shape[:3], dtype=int), stack.n_features).argmax(axis=0)
     i, j, r = np.unravel_index(best, likelihood.shape[:3])
     return Hyperparameters(lengths[i], depth_lengths[j], _RATIOS[r], noise[i, j, r, np.arange(stack.n_features)])
+
+
+def spacing_of(stack: Stack) -> float:
+    """Median over sections of the median distance to the nearest neighbour in the plane; the extent if all coincide."""
+    spacings = [median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)]
+    known = [spacing for spacing in spacings if spacing > 0]
+    return float(np.median(known)) if known else stack.scaling.xy
 
 
 @dataclass(frozen=True)

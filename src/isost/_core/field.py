@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from isost._core.carry import as_measured, sweep
-from isost._core.covariance import Hyperparameters, estimate
-from isost._core.gap import GapField, spacing_of
+from isost._core.covariance import Hyperparameters, estimate, spacing_of
+from isost._core.gap import GapField
 from isost._core.model import SDEModel
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack

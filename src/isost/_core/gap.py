@@ -8,7 +8,6 @@ from scipy.spatial import cKDTree
 from isost._core.carry import carried_to, sweep
 from isost._core.covariance import Hyperparameters
 from isost._core.gaussian import Planes
-from isost._core.graph import median_spacing
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 
@@ -83,7 +82,8 @@ class GapField:
         lower = np.minimum(share.astype(int), steps - 1)
         needed = np.unique(np.concatenate([lower, lower + 1]))
         place = coords[:, :2].copy()
-        for level, (tree, shift) in zip(needed, self._shifts(low + (high - low) * needed / steps), strict=True):
+        levels = np.minimum(low + (high - low) * needed / steps, high)
+        for level, (tree, shift) in zip(needed, self._shifts(levels), strict=True):
             weight = np.where(lower == level, 1 - (share - lower), 0.0) + np.where(
                 lower + 1 == level, share - lower, 0.0
             )
@@ -119,8 +119,3 @@ def _planes(stack: Stack, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, plane = np.unique(np.column_stack([section, slab]), axis=0, return_inverse=True)
     plane = plane.ravel()
     return plane, np.bincount(plane, z) / np.bincount(plane)
-
-
-def spacing_of(stack: Stack) -> float:
-    """Median over sections of the median distance to the nearest neighbour in the plane."""
-    return float(np.median([median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)]))

@@ -17,6 +17,8 @@ from scipy import sparse
 _LONG = 3.0  # length of the long component over that of the short one
 _STEPS_PER_LENGTH = 2.0
 _MAX_SIDE = 1500
+_BLOCK = 64  # rows of a banded product at once
+_MAX_ENTRIES = 4_000_000  # of the white noise that is solved for at once
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Planes:
         self._cut = self._parts[0].size
 
     def mean(self, values: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
-        """Posterior mean of each component on its grid.
+        """Posterior mean of each component on its grid, float32.
 
         Parameters
         ----------
@@ -101,13 +103,17 @@ class Planes:
         right = self._factor(data, transpose=True) * ratio
         if prior is not None:
             # perturb and optimise: the solution then is a draw from the posterior about its mean
-            right = right + prior
+            right += prior
+        at_once = max(1, _MAX_ENTRIES // len(right))
+        grids = np.empty(right.shape, dtype=np.float32)
+        for first in range(0, right.shape[1], at_once):
+            block = slice(first, first + at_once)
 
-        def operator(v: np.ndarray) -> np.ndarray:
-            return v + ratio * self._factor(self._normal @ self._factor(v), transpose=True)
+            def operator(v: np.ndarray, share: np.ndarray = ratio[block]) -> np.ndarray:
+                return v + share * self._factor(self._normal @ self._factor(v), transpose=True)
 
-        white = _conjugate_gradients(operator, right)
-        return np.split(self._factor(white), [self._cut])
+            grids[:, block] = self._factor(_conjugate_gradients(operator, right[:, block]))
+        return np.split(grids, [self._cut])
 
     def _factor(self, white: np.ndarray, *, transpose: bool = False) -> np.ndarray:
         parts = zip(self._parts, np.split(white, [self._cut]), strict=True)
@@ -129,6 +135,7 @@ class _Component:
         self._points = self._shape[0] * self._shape[1]
         self._depths, self._depth_length = depths, depth_length
         self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
+        self._reach = _reach(length / self._step)
         covariance = np.exp(-np.abs(depths[:, None] - depths[None]) / depth_length) + 1e-9 * np.eye(len(depths))
         self._across = np.linalg.cholesky(covariance)
         self._precision = np.linalg.inv(covariance)
@@ -140,10 +147,10 @@ class _Component:
     def factor(self, white: np.ndarray, *, transpose: bool) -> np.ndarray:
         """Apply (C x Gx x Gy), or its transpose; the G are symmetric."""
         n_columns = white.shape[1]
-        x = white.reshape(len(self._depths), *self._shape, n_columns)
-        x = np.tensordot(self._across.T if transpose else self._across, x, axes=1)
-        x = np.moveaxis(np.tensordot(self._along[0], x, axes=(1, 1)), 0, 1)
-        x = np.moveaxis(np.tensordot(self._along[1], x, axes=(1, 2)), 0, 2)
+        n_depths, (n_x, n_y) = len(self._depths), self._shape
+        x = (self._across.T if transpose else self._across) @ white.reshape(n_depths, -1)
+        x = _banded(self._along[0], x.reshape(n_depths, n_x, n_y * n_columns), self._reach)
+        x = _banded(self._along[1], x.reshape(n_depths * n_x, n_y, n_columns), self._reach)
         return x.reshape(self.size, n_columns)
 
     def between(self, z: np.ndarray) -> np.ndarray:
@@ -156,7 +163,7 @@ class _Component:
 
     def at(self, grid: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         weights = self._towards(z) @ self._precision
-        local = self._bilinear(coords)
+        local = self._bilinear(coords).astype(np.float32)
         planes = grid.reshape(len(self._depths), self._points, -1)
         return sum(weights[:, [k]] * (local @ plane) for k, plane in enumerate(planes))
 
@@ -177,9 +184,24 @@ class _Component:
 def _root(n: int, length: float) -> np.ndarray:
     """Symmetric ``(n, n)`` G with G G' a Gaussian correlation of this length in grid steps, 1 on the diagonal."""
     lag = np.arange(n)[:, None] - np.arange(n)[None]
-    wide = np.arange(-int(5 * length) - 1, int(5 * length) + 2)
+    wide = np.arange(-_reach(length), _reach(length) + 1)
     scale = np.sqrt((np.exp(-((wide / length) ** 2)) ** 2).sum())
     return np.exp(-((lag / length) ** 2)) / scale
+
+
+def _reach(length: float) -> int:
+    """Grid steps beyond which a root is nothing: exp(-25)."""
+    return int(5 * length) + 1
+
+
+def _banded(matrix: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
+    """``matrix (n, n) @ x (b, n, m)`` for a matrix of this half-width: linear in n."""
+    product = np.empty(x.shape)
+    for first in range(0, len(matrix), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        columns = slice(max(0, first - reach), first + _BLOCK + reach)
+        np.matmul(matrix[rows, columns], x[:, columns], out=product[:, rows])
+    return product
 
 
 def _conjugate_gradients(operator, right: np.ndarray, *, n_iter: int = 80, tol: float = 1e-3) -> np.ndarray:  # type: ignore[no-untyped-def]

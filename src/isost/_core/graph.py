@@ -59,8 +59,8 @@ def edge_index(neighbour: Tensor) -> Tensor:
 
 
 def median_spacing(coords: np.ndarray) -> float:
-    """Median of the cells' distances above 0 to their nearest neighbours in the plane; 0 where there is none."""
-    plane = np.asarray(coords)[:, :2]
-    distance = cKDTree(plane).query(plane, k=2)[0][:, 1]
-    positive = distance[(distance > 0) & np.isfinite(distance)]
-    return float(np.median(positive)) if positive.size else 0.0
+    """Median distance to the nearest neighbour in the plane, over places that hold cells; 0 if there is but one."""
+    places = np.unique(np.asarray(coords)[:, :2], axis=0)
+    if len(places) < 2:
+        return 0.0
+    return float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
