@@ -17,6 +17,8 @@ from scipy import sparse
 _LONG = 3.0  # length of the long component over that of the short one
 _STEPS_PER_LENGTH = 2.0
 _MAX_SIDE = 1500
+_AWAY = 3.0  # lengths from the nearest cell beyond which a place knows nothing
+_PADDING = 1.5  # lengths by which the grid is larger still: its prior variance falls off at the rim
 _BLOCK = 64  # rows of a banded product at once
 _MAX_ENTRIES = 4_000_000  # of the white noise that is solved for at once
 
@@ -127,11 +129,12 @@ class _Component:
         self, coords: np.ndarray, plane: np.ndarray, depths: np.ndarray, length: float, depth_length: float,
         bounds: tuple[np.ndarray, np.ndarray],
     ) -> None:  # fmt: skip
-        low, high = bounds
-        span = high - low + 3 * length
+        corners = np.stack([bounds[0] - _AWAY * length, bounds[1] + _AWAY * length])
+        self._folds = [_folded(coords[:, axis], corners[:, axis], 2 * _AWAY * length) for axis in (0, 1)]
+        span = np.array([position[-1] - position[0] for _, position in self._folds]) + 2 * _PADDING * length
         self._step = max(length / _STEPS_PER_LENGTH, float(span.max()) / _MAX_SIDE)
-        self._low = low - 1.5 * length
         self._shape = tuple(int(n) for n in np.ceil(span / self._step).astype(int) + 2)
+        self._padding = _PADDING * length
         self._points = self._shape[0] * self._shape[1]
         self._depths, self._depth_length = depths, depth_length
         self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
@@ -168,7 +171,8 @@ class _Component:
         return sum(weights[:, [k]] * (local @ plane) for k, plane in enumerate(planes))
 
     def _bilinear(self, coords: np.ndarray) -> sparse.csr_matrix:
-        place = np.clip((coords - self._low) / self._step, 0, np.array(self._shape) - 1.001)
+        inside = [np.interp(x, *fold) for x, fold in zip(coords.T, self._folds, strict=True)]
+        place = (np.stack(inside, axis=1) + self._padding) / self._step
         corner = np.floor(place).astype(np.int64)
         part = place - corner
         columns = [(corner[:, 0] + i) * self._shape[1] + corner[:, 1] + j for i in (0, 1) for j in (0, 1)]
@@ -179,6 +183,16 @@ class _Component:
             np.arange(0, 4 * len(coords) + 1, 4),
         )
         return sparse.csr_matrix(entries, shape=(len(coords), self._points))
+
+
+def _folded(x: np.ndarray, ends: np.ndarray, widest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Knots of a map of an axis, from 0, that shortens stretches without cells, over which nothing is shared anyway."""
+    places = np.unique(np.concatenate([x, ends]))
+    steps = np.diff(places)
+    position = np.concatenate([[0.0], np.cumsum(np.minimum(steps, widest))])
+    wide = np.flatnonzero(steps > widest)
+    knots = np.unique(np.concatenate([[0, len(places) - 1], wide, wide + 1]))
+    return places[knots], position[knots]
 
 
 def _root(n: int, length: float) -> np.ndarray:
