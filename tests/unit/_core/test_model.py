@@ -87,6 +87,18 @@ def test_shape_alone_costs_no_expression(stack: Stack, moving_model: Callable[..
     assert float(both[:, 3:].abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize(("moving", "changing"), [(False, True), (True, False), (False, False)])
+def test_what_stands_still_has_no_drift(
+    stack: Stack, moving_model: Callable[..., SDEModel], moving: bool, changing: bool
+) -> None:
+    model = moving_model(stack, moving=moving, changing=changing)
+    full = moving_model(stack)
+    state = state_of(model, stack)
+    drift, whole = (m.drift(m.forward_pair, torch.tensor(0.5), state).detach() for m in (model, full))
+    assert torch.equal(drift[:, :2], moving * whole[:, :2])
+    assert torch.equal(drift[:, 3:], changing * whole[:, 3:])
+
+
 def test_directions_and_parts_have_their_own_weights(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
     model = moving_model(stack)
     state = state_of(model, stack)

@@ -67,11 +67,25 @@ def test_each_phase_trains_its_own_part(stack: Stack) -> None:
     assert of == {"shape": shapes, "expression": expressions, "both": shapes | expressions}
 
 
-def test_the_expression_phase_pulls_at_no_shape_drift(stack: Stack) -> None:
-    model = still_model(stack, sigma_xy=0.01)
-    problem_of(stack, model).loss(0, "forward", "expression").backward()
-    assert all(p.grad is None or float(p.grad.abs().max()) == 0.0 for p in model.forward_pair.shape.parameters())
-    assert float(model.forward_pair.expression.leave.weight.grad.abs().max()) > 0
+@pytest.mark.parametrize(("direction", "section", "depths"), [("forward", 0, [0.0, 0.5]), ("backward", 1, [1.0, 0.5])])
+def test_cells_set_out_from_the_section_before_or_after(
+    stack: Stack, direction: str, section: int, depths: list[float]
+) -> None:
+    seen = []
+
+    class Watched(SDEModel):
+        def drift(self, pair, depth, state, *, parts="both"):  # type: ignore[no-untyped-def]
+            seen.append((pair is self.forward_pair, float(depth.mean()), state[:, :2].detach(), parts))
+            return super().drift(pair, depth, state, parts=parts)
+
+    model = Watched(**still_model(stack).config)
+    problem_of(stack, model).loss(0, direction, "shape")
+    measured = model.to_internal(stack.coords[stack.slice_of(section)], stack.features[stack.slice_of(section)])[0]
+    assert [depth for _, depth, _, _ in seen] == pytest.approx(depths)
+    for forward, _, position, parts in seen:
+        torch.testing.assert_close(position, measured)
+        assert forward == (direction == "forward")
+        assert parts == "shape"
 
 
 def test_the_shape_phase_pulls_cells_to_where_they_were_measured(stack: Stack) -> None:
