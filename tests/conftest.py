@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from isost._core.stack import Decoder, Stack
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Problems are tiny and a second thread spins while it waits: on a busy machine that takes thirty times the work itself.
+# numba's first parallel function would set the threads of torch to its own number again.
+for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
