@@ -14,7 +14,7 @@ OPTIONS = {"n_candidates": 48, "feature_weight": 2.0}
 
 
 def sections(shift: float = 0.0, level: float = 0.0, noise: float = 0.3) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Fresh cells of a tissue that moves along x by `shift`, and whose expression rises by `level`, per unit of depth."""
+    """Fresh cells of a tissue that moves by `shift` along x, and rises by `level` in expression, a unit of depth."""
     draw = np.random.default_rng(0)
     made = []
     for z in DEPTHS:
