@@ -121,15 +121,10 @@ def _run(args: argparse.Namespace) -> None:
 
     adata = _read(args.stack)
     how = {key: getattr(args, key) for key in (*_READING, "objective", "epochs", "device")}
+    where = {"output": args.out, "save_model": args.save_model}
+    isost.tl.reconstruct(adata, voxel_size=args.voxel_size, genes=args.genes, rng=args.seed, **where, **how)
     if args.save_model is not None:
-        if args.use_rep == "X_pca" and "X_pca" not in adata.obsm:
-            isost.pp.embed(adata, rng=args.seed)
-        fitted = isost.tl.fit(adata, rng=args.seed, **how)
-        # First what took longest, so that a failure further on does not lose it.
-        fitted.save(args.save_model)
         print(f"wrote {args.save_model}: the fit, for isost.Reconstruction.load")
-        how = {"fitted": fitted}
-    isost.tl.reconstruct(adata, voxel_size=args.voxel_size, genes=args.genes, output=args.out, rng=args.seed, **how)
     print(f"wrote {args.out}: the volume, for spatialdata.read_zarr")
 
 

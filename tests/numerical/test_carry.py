@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from isost._core.carry import Cells, carry, from_neighbours, simulate, sweep
+from isost._core.carry import Cells, carry, simulate, sweep
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 
@@ -198,17 +198,3 @@ def test_shape_alone_leaves_the_features(stack: Stack, moving_model: Callable[..
     assert torch.equal(features, inside[2])
     assert float((place - inside[0]).abs().max()) > 0.01
     assert place.shape == both.shape
-
-
-def test_a_section_left_out_is_seen_by_its_neighbours_alone(
-    stack: Stack, moving_model: Callable[..., SDEModel]
-) -> None:
-    model = moving_model(stack)
-    constant_drift(model, [0.1, 0.0, 0.2, 0.0, 0.0], [0.0, 0.1, 0.0, 0.2, 0.0])
-    cells = from_neighbours(model, stack, 1)
-    assert set(cells.section) == {0, 2}
-    assert cells.weight.sum() == pytest.approx(40 * 2 / 3 + 50 * 1 / 3, rel=1e-5)
-    before = cells.section == 0
-    plane = model.config["plane_scale"]
-    np.testing.assert_allclose(cells.coords[before], stack.coords[:40] + [0.1 * plane, 0, 50], atol=1e-3)
-    np.testing.assert_allclose(cells.coords[~before], stack.coords[100:] + [0, 0.2 * plane, -100], atol=1e-3)

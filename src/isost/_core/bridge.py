@@ -105,8 +105,9 @@ class BridgeObjective:
         position, velocity, features = bridge.at(t, cells)
         noise = torch.randn(position.shape, generator=self.generator).to(position)
         spread = model.config["sigma_xy"] * (t * (1 - t) * abs(bridge.gap)) ** 0.5
-        still = torch.zeros(len(cells), 1, device=position.device)
-        state = torch.cat([position + spread * noise, still, features], dim=1)
+        jitter = torch.randn(len(cells), 1, generator=self.generator).to(position)
+        jitter = model.config["sigma_z"] * (t * abs(bridge.gap)) ** 0.5 * jitter
+        state = torch.cat([position + spread * noise, jitter, features], dim=1)
         depth = torch.full((len(cells),), bridge.depth + t * bridge.gap, device=position.device)
         drift = model.drift(pair, depth, state)
         weight = bridge.mass[cells, None]

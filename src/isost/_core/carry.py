@@ -183,15 +183,6 @@ def _march(
     return carried
 
 
-def from_neighbours(model: SDEModel, stack: Stack, section: int) -> Cells:
-    """Carry both neighbours of an inner section to its depth, without the section itself; noise-free, (1 - t, t)."""
-    z = float(stack.depths[section])
-    t = (z - stack.depths[section - 1]) / (stack.depths[section + 1] - stack.depths[section - 1])
-    before = _march(model, stack, section - 1, "forward", np.array([z]), None)[0]
-    after = _march(model, stack, section + 1, "backward", np.array([z]), None)[0]
-    return _join(before, after, float(t))
-
-
 def carried_to(model: SDEModel, stack: Stack, section: int, z: float) -> np.ndarray:
     """Positions ``(n, 2)`` of a section's cells carried noise-free to the depth z, across other sections if need be."""
     direction = "forward" if z > stack.depths[section] else "backward"

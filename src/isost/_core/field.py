@@ -1,4 +1,4 @@
-"""The mean-expression field: kernel regression over the cells carried to each depth, with its uncertainty."""
+"""The mean-expression field: a Gaussian process over the cells carried to each gap, and their density."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from isost._core.carry import as_measured, sweep
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
-from isost._core.gap import GapField
+from isost._core.gap import OVERLAP, GapField, euler_depths, hat_weights
 from isost._core.model import SDEModel
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
@@ -80,12 +80,22 @@ class Field:
         coords = np.asarray(coords, dtype=np.float64)
         p = self.stack.n_features
         mean, var = np.zeros((len(coords), p), np.float32), np.zeros((len(coords), p), np.float32)
+        shares = self._gap_shares(coords[:, 2])
+        for gap in np.flatnonzero((shares > 0).any(axis=0)):
+            rows = np.flatnonzero(shares[:, gap])
+            for total, part in zip((mean, var), self._gap(int(gap)).value(coords[rows]), strict=True):
+                total[rows] += shares[rows, gap, None] * part
+        return FieldValue(mean, var, self._density(coords))
+
+    def _gap_shares(self, z: np.ndarray) -> np.ndarray:
+        """Share ``(n, K - 1)`` of each gap's field at depths: near a section those of both its gaps, without a seam."""
         depths = self.stack.depths
-        gap_of = np.clip(np.searchsorted(depths, coords[:, 2], side="right") - 1, 0, len(depths) - 2)
-        for gap in np.unique(gap_of):
-            rows = np.flatnonzero(gap_of == gap)
-            mean[rows], var[rows] = self._gap(int(gap)).value(coords[rows])
-        return FieldValue(mean, var, self._density(coords, gap_of))
+        inner = depths[1:-1]
+        before, after = OVERLAP * np.diff(depths)[:-1], OVERLAP * np.diff(depths)[1:]
+        passed = np.where(z[:, None] < inner, (z[:, None] - inner) / before, (z[:, None] - inner) / after)
+        passed = np.clip(0.5 + 0.5 * passed, 0.0, 1.0)
+        ones = np.ones((len(z), 1))
+        return np.concatenate([ones, passed], axis=1) - np.concatenate([passed, 0 * ones], axis=1)
 
     def gene_std(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
         """Return the standard deviation ``(n, len(index))`` of decoded genes, taking components as uncorrelated."""
@@ -112,19 +122,17 @@ class Field:
             self._gaps[gap] = GapField(self.model, self.stack, gap, gap + 1, self.hyper, self._centre)
         return self._gaps[gap]
 
-    def _density(self, coords: np.ndarray, gap_of: np.ndarray) -> np.ndarray:
-        """Density of the carried cells; between the depths of Euler steps where places have many depths."""
+    def _density(self, coords: np.ndarray) -> np.ndarray:
+        """Density of the carried cells, linear between the depths of Euler steps."""
         density = np.zeros(len(coords), np.float32)
         depths = self.stack.depths
+        gap_of = np.clip(np.searchsorted(depths, coords[:, 2], side="right") - 1, 0, len(depths) - 2)
         for gap in np.unique(gap_of):
             rows = np.flatnonzero(gap_of == gap)
-            z, length = coords[rows, 2], depths[gap + 1] - depths[gap]
-            steps = self.model.n_steps(length / self.model.config["depth_unit"])
-            levels = np.unique(z)
-            if len(levels) > steps + 1:
-                levels = depths[gap] + length * np.arange(steps + 1) / steps
-            weight = _hat_weights(np.clip(z, levels[0], levels[-1]), levels)
-            for level, plane in enumerate(self._planes(levels)):
+            levels = euler_depths(self.model, depths[gap], depths[gap + 1])
+            weight = hat_weights(coords[rows, 2], levels)
+            needed = np.flatnonzero((weight > 0).any(axis=0))
+            for level, plane in zip(needed, self._planes(levels[needed]), strict=True):
                 near = np.flatnonzero(weight[:, level])
                 density[rows[near]] += weight[near, level] * plane.at(coords[rows[near], :2])[0]
         return np.maximum(density, 0.0)
@@ -138,8 +146,3 @@ class Field:
                     cells.coords[:, :2], cells.features[:, :0], cells.weight, self.width, self._bounds
                 )
         return [self._densities[float(depth)] for depth in depths]
-
-
-def _hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Linear interpolation from ``(L,)`` levels to ``(n,)`` depths, as ``(n, L)`` weights."""
-    return np.stack([np.interp(z, levels, row) for row in np.eye(len(levels))], axis=1)

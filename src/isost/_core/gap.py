@@ -15,6 +15,7 @@ _REACH = 2  # sections on either side
 _N_SAMPLES = 16
 _SLAB = 0.125  # thickness of a plane, of the median gap
 _AROUND = 16
+OVERLAP = 0.25  # of a gap: so far into the next ones a gap's field is asked
 
 
 class GapField:
@@ -34,20 +35,17 @@ class GapField:
         Covariance of every feature.
     centre
         ``(P,)`` mean features.
-    without
-        A section to leave out.
     """
 
     def __init__(
-        self, model: SDEModel, stack: Stack, lower: int, upper: int, hyper: Hyperparameters, centre: np.ndarray,
-        *, without: int | None = None,
+        self, model: SDEModel, stack: Stack, lower: int, upper: int, hyper: Hyperparameters, centre: np.ndarray
     ) -> None:  # fmt: skip
         self._model, self._stack = model, stack
         self._hyper, self._centre = hyper, centre
         self._depths = stack.depths[[lower, upper]]
         self._sections = (lower, upper)
         middle = float(self._depths.mean())
-        chosen = [k for k in range(lower - _REACH + 1, upper + _REACH) if 0 <= k < stack.n_sections and k != without]
+        chosen = [k for k in range(lower - _REACH + 1, upper + _REACH) if 0 <= k < stack.n_sections]
         rows = np.concatenate([np.arange(stack.starts[k], stack.starts[k + 1]) for k in chosen])
         self._frame = np.full((stack.n_cells, 2), np.nan, dtype=np.float64)
         for k in chosen:
@@ -59,38 +57,44 @@ class GapField:
         for covariance, columns in hyper.groups():
             planes = Planes(self._frame[rows], plane, depths, covariance, bounds)
             mean = planes.mean(stack.features[np.ix_(rows, columns)] - centre[columns], hyper.ratio[columns])
-            spread = planes.deviations(_N_SAMPLES, float(np.median(hyper.ratio[columns])), rng)
-            self._groups.append((columns, planes, mean, spread))
+            level = np.round(np.log10(hyper.ratio[columns])).astype(int)
+            spreads = []
+            for one in np.unique(level):
+                alike = columns[level == one]
+                spreads.append((alike, planes.deviations(_N_SAMPLES, float(np.median(hyper.ratio[alike])), rng)))
+            self._groups.append((columns, planes, mean, spreads))
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance ``(n, P)`` at ``(n, 3)`` places of the gap, in the input's unit."""
+        """Mean and variance ``(n, P)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
         place = self._to_frame(coords)
         z = coords[:, 2]
         mean, var = np.empty((len(coords), len(self._centre))), np.empty((len(coords), len(self._centre)))
         prior = self._hyper.noise * self._hyper.ratio
-        for columns, planes, state, spread in self._groups:
+        for columns, planes, state, spreads in self._groups:
             mean[:, columns] = planes.at(state, place, z)
-            open_ = (planes.at(spread, place, z) ** 2).mean(axis=1) + planes.between(z)
-            var[:, columns] = prior[columns] * open_[:, None]
+            for alike, spread in spreads:
+                left_open = (planes.at(spread, place, z) ** 2).mean(axis=1) + planes.between(z)
+                var[:, alike] = prior[alike] * left_open[:, None]
         return mean + self._centre, var
 
     def _to_frame(self, coords: np.ndarray) -> np.ndarray:
         """Carry places to the frame by what the cells about them are carried by, between the depths of Euler steps."""
-        low, high = self._depths
-        steps = self._model.n_steps((high - low) / self._model.config["depth_unit"])
-        share = np.clip((coords[:, 2] - low) / (high - low) * steps, 0, steps)
-        lower = np.minimum(share.astype(int), steps - 1)
-        needed = np.unique(np.concatenate([lower, lower + 1]))
+        levels = self._levels()
+        weight = hat_weights(coords[:, 2], levels)
+        needed = np.flatnonzero((weight > 0).any(axis=0))
         place = coords[:, :2].copy()
-        levels = np.minimum(low + (high - low) * needed / steps, high)
-        for level, (tree, shift) in zip(needed, self._shifts(levels), strict=True):
-            weight = np.where(lower == level, 1 - (share - lower), 0.0) + np.where(
-                lower + 1 == level, share - lower, 0.0
-            )
-            rows = np.flatnonzero(weight > 0)
-            if rows.size:
-                place[rows] += weight[rows, None] * _smooth(tree, shift, coords[rows, :2])
+        for level, (tree, shift) in zip(needed, self._shifts(levels[needed]), strict=True):
+            rows = np.flatnonzero(weight[:, level])
+            place[rows] += weight[rows, level, None] * _smooth(tree, shift, coords[rows, :2])
         return place
+
+    def _levels(self) -> np.ndarray:
+        """Depths of the Euler steps in the gap, and how far into the next gaps the field is asked."""
+        (low, high), depths = self._depths, self._stack.depths
+        levels = euler_depths(self._model, low, high)
+        before = depths[: self._sections[0]][-1:] * OVERLAP + low * (1 - OVERLAP)
+        after = depths[self._sections[1] + 1 :][:1] * OVERLAP + high * (1 - OVERLAP)
+        return np.concatenate([before, levels, after])
 
     def _shifts(self, depths: np.ndarray) -> list[tuple[cKDTree, np.ndarray]]:
         """Where cells are at each depth, and how far each then is from its place in the frame."""
@@ -100,6 +104,17 @@ class GapField:
             place = cells.coords[known, :2]
             shifts.append((cKDTree(place), self._frame[cells.row[known]] - place))
         return shifts
+
+
+def euler_depths(model: SDEModel, low: float, high: float) -> np.ndarray:
+    """Depths of the Euler steps of a gap, both ends included, in the input's unit."""
+    steps = model.n_steps((high - low) / model.config["depth_unit"])
+    return np.append(low + (high - low) * np.arange(steps) / steps, high)
+
+
+def hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Linear interpolation from ``(L,)`` rising levels to ``(n,)`` depths, as ``(n, L)`` weights."""
+    return np.stack([np.interp(z, levels, row) for row in np.eye(len(levels))], axis=1)
 
 
 def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:

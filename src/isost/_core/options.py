@@ -17,6 +17,7 @@ class Preset:
     dz: float
     alpha: float
     epochs: int
+    learning_rate: float = 0.001  # the published code's; the text says 0.01
 
 
 # Li, Bao et al. 2025, Supplementary Table; where the paper gives a range, its lower end
@@ -27,9 +28,6 @@ PRESETS = {
     "spinal_cord_visium": Preset(0.01, 0.1, 0.1, 0.01, 0.02, 100),
     "mouse_embryo_time": Preset(0.014, 0.1, 0.1, 0.1, 0.1, 2000),
 }
-
-LEARNING_RATE_TEXT = 0.01
-LEARNING_RATE_CODE = 0.001
 
 OBJECTIVES = ("bridge", "trajectory")
 

@@ -33,6 +33,7 @@ def reconstruct(
     max_memory: float | None = None,
     fitted: Reconstruction | None = None,
     output: str | os.PathLike[str] | None = None,
+    save_model: str | os.PathLike[str] | None = None,
     rng: Rng = None,
     **fit_options: Any,
 ) -> SpatialData:
@@ -60,6 +61,8 @@ def reconstruct(
         What `isost.tl.fit` returned, to make a volume without fitting again.
     output
         New zarr store to write. The result is then opened from there, lazily.
+    save_model
+        New folder for the fit, for `Reconstruction.load`; written before the volume is made.
     rng
         Seed or generator, of the fit and of the cells that are drawn.
     **fit_options
@@ -74,7 +77,7 @@ def reconstruct(
     Raises
     ------
     FileExistsError
-        If `output` exists.
+        If `output` or `save_model` exists.
     KeyError
         If a gene is unknown.
     TypeError
@@ -96,8 +99,9 @@ def reconstruct(
     """
     started = perf_counter()
     check_kind(volume)
-    if output is not None:
-        check_target(output)
+    for path in (output, save_model):
+        if path is not None:
+            check_target(path)
     generator = torch_generator(rng)
     if fitted is not None:
         _check_fitted(fitted, adata, fit_options)
@@ -109,6 +113,9 @@ def reconstruct(
         n_channels = stack.n_features if asked is None else len(asked)
         voxel_size = make_grid(stack, voxel_size, n_channels=n_channels, max_memory=max_memory).voxel_size
         fitted = fit_read(stack, options, rng=generator, **fitting)
+    if save_model is not None:
+        # first what took longest, so that a failure further on does not lose it
+        fitted.save(save_model)
     sdata = fitted.to_spatialdata(voxel_size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
     written = f"made {', '.join(name for _, name, _ in sdata.gen_elements())}"
     if output is not None:
