@@ -131,8 +131,9 @@ def test_one_cell_shares_with_the_prior_by_its_ratio() -> None:
         found = predict(one, np.array([1]), np.ones((1, 1)), ratio, at)
         assert found.item() == pytest.approx(share, rel=2e-3)
         assert share == pytest.approx(ratio / (1 + ratio), rel=0.1)
-        draws = planes.at(planes.deviations(2000, ratio, np.random.default_rng(0)), at[:, :2], at[:, 2])
-        assert float((draws**2).mean()) == pytest.approx(variance * (1 - share), rel=0.15)
+        # of 500 draws, a Monte-Carlo error of 6 %
+        draws = planes.at(planes.deviations(500, ratio, np.random.default_rng(0)), at[:, :2], at[:, 2])
+        assert float((draws**2).mean()) == pytest.approx(variance * (1 - share), rel=0.25)
 
 
 def test_far_from_every_cell_there_is_the_mean_and_the_prior(cells: tuple[np.ndarray, ...]) -> None:
