@@ -139,6 +139,20 @@ def test_gaps_agree_at_the_section_between_them_where_their_cells_do(stack: Stac
     assert np.sqrt(((before - after) ** 2).mean()) < 0.15 * after.std()
 
 
+def test_there_is_no_seam_at_a_section(stack: Stack) -> None:
+    """Shares of the gaps' fields are one in all, and change along depth without a jump."""
+    field = field_of(stack)
+    z = np.linspace(0, 250, 1001)
+    shares = field._gap_shares(z)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    assert (shares >= 0).all() and np.abs(np.diff(shares, axis=0)).max() < 0.02
+    exact = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0.5, 0.5, 0, 0]]
+    np.testing.assert_allclose(field._gap_shares(np.array([0.0, 75.0, 100.0])), exact)
+    at = [field.predict(places(100.0 + step)).mean for step in (-0.02, 0.0, 0.02)]
+    np.testing.assert_allclose(at[0], at[1], atol=0.01)
+    np.testing.assert_allclose(at[2], at[1], atol=0.01)
+
+
 def test_lengths_and_noise_are_within_a_step_of_those_planted(stack_of: Callable[..., Stack]) -> None:
     """Twelve draws of a known covariance at four sections: medians within a grid step, a factor of two."""
     draw = np.random.default_rng(0)
