@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from isost.tl._cross_validate import cross_validate
     from isost.tl._fit import fit
     from isost.tl._reconstruct import reconstruct
+    from isost.tl._section_titration import section_titration
 
-__all__ = ["cross_validate", "fit", "reconstruct"]
+__all__ = ["cross_validate", "fit", "reconstruct", "section_titration"]
 
 
 def __getattr__(name: str) -> Any:

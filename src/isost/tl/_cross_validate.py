@@ -15,7 +15,7 @@ from isost._logging import logger
 from isost.tl._fit import checked_options, fit
 from isost.tl._held_out import Fit, Keys, read_geometry, split
 
-_FIT_ARGUMENTS = ("objective", "preset", "device", "progress")
+FIT_ARGUMENTS = ("objective", "preset", "device", "progress")
 
 
 def cross_validate(
@@ -61,7 +61,8 @@ def cross_validate(
         A row for each method and held-out section, with ``method``, ``section``, ``depth`` (mean z) and the scores of
         `isost.metrics.score_field` at the positions of the section's cells (``pcc``, ``nmse``) and of
         `isost.metrics.score_cells` for as many cells as were measured (``dice``, ``dens``, ``energy``; NaN for methods
-        without cells). At most the 500 most variable genes are scored. Methods:
+        without cells); and for the fit ``coverage`` and ``width`` (in standard deviations of the gene) of 90 %
+        intervals of the means of bins. At most the 500 most variable genes are scored. Methods:
 
         ``isost``
             The fit.
@@ -92,7 +93,7 @@ def cross_validate(
     (['isost', 'nearest', 'union', 'kernel', 'ceiling'], ['s2'])
     """
     started = perf_counter()
-    checked_options({name: value for name, value in options.items() if name not in _FIT_ARGUMENTS})
+    checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS})
     keys = Keys(section_key, spatial_key, depth_key)
     sections = read_geometry(adata, keys)[1]
     folds = choose_folds(sections, hold_out)
@@ -102,16 +103,32 @@ def cross_validate(
         names = ", ".join(sections.names[k] for k in fold)
         logger.info("cross_validate: fit %d of %d, without %s", number, len(folds), names)
         seed = int(generator.integers(2**31))
-        train, held = split(adata, fold, keys, n_comps=n_comps, rng=seed)
-        fitted = fit(train, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, rng=seed, **options)
-        known = held.training
-        predictors: dict[str, Predictor] = {
-            "isost": Fit(fitted, held.genes), "nearest": Nearest(known), "union": Union(known), "kernel": Kernel(known)
-        }  # fmt: skip
-        records += held.score(predictors, n_draws=n_draws, seed=seed)
-    scores = pd.DataFrame(records).sort_values("depth", kind="stable")
-    scores = scores.sort_values("method", kind="stable", key=lambda column: column.map(_ORDER.index))
+        records += score_fold(adata, fold, keys, n_comps=n_comps, n_draws=n_draws, seed=seed, options=options)
+    scores = sort_scores(pd.DataFrame(records))
     logger.info("cross_validate: %d sections scored in %.1f s", len({*scores["section"]}), perf_counter() - started)
+    return scores
+
+
+def score_fold(
+    adata: AnnData, fold: list[int], keys: Keys, *, n_comps: int, n_draws: int, seed: int, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Fit without the sections of a fold, and score them: a record for each method and section."""
+    train, held = split(adata, fold, keys, n_comps=n_comps, rng=seed)
+    fitted = fit(train, **vars(keys), rng=seed, **options)
+    known = held.training
+    predictors: dict[str, Predictor] = {
+        "isost": Fit(fitted, held.genes),
+        "nearest": Nearest(known),
+        "union": Union(known),
+        "kernel": Kernel(known),
+    }
+    return held.score(predictors, n_draws=n_draws, seed=seed)
+
+
+def sort_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Sort by method, as they are documented, and depth."""
+    scores = scores.sort_values("depth", kind="stable")
+    scores = scores.sort_values("method", kind="stable", key=lambda column: column.map(_ORDER.index))
     return scores.reset_index(drop=True)
 
 

@@ -1,0 +1,205 @@
+"""Hold sections out and compare isost with methods that need no model, and with other interpolators.
+
+    python benchmarks/accuracy.py --out accuracy.json
+
+Real stacks are read from the folder that ISOST_DATA_DIR names. Every second inner section is held out; everything is
+fitted on the rest. Scores are those of `isost.metrics.score_field` and `score_cells`; means and spreads are over seeds.
+On phantoms the truth is known: `truth_pcc` and `truth_nmse` compare the field with it, without the noise of cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from bar import judge
+from stacks import PHANTOMS, REAL, STACKS, hold_out, load, sampling_error, with_truth
+
+import isost
+from isost._core.baselines import (
+    WIDTHS,
+    Kernel,
+    LowRank,
+    Nearest,
+    Predictor,
+    Regression,
+    Union,
+    WeightedUnion,
+    fit_mlp,
+    fit_sparse_vfc,
+)
+from isost._core.held_out import Split, score_ceiling, score_predictor
+from isost.tl._held_out import Fit
+
+SCORES = ("pcc", "nmse", "dice", "dens", "energy", "coverage", "width", "truth_pcc", "truth_nmse", "truth_coverage")
+KERNELS = {f"kernel {width:g}h": width for width in WIDTHS}
+METHODS = (
+    "isost", "trajectory", "nearest", "union", "weighted union", *KERNELS, "kernel", "displacement",
+    "low rank", "mlp", "gaussian process", "sparsevfc", "ceiling",
+)  # fmt: skip
+# Deterministic but for the draws of cells: fitted once.
+FITTED_ONCE = {"nearest", "union", "weighted union", *KERNELS, "kernel", "displacement", "low rank", "ceiling"}
+
+
+def make(method: str, train: Any, held: Split, seed: int) -> Predictor:
+    """Fit a method on the training sections."""
+    training, rng = held.training, np.random.default_rng(seed)
+    if method in ("isost", "trajectory"):
+        objective = {} if method == "isost" else {"objective": "trajectory"}
+        return Fit(isost.tl.fit(train, rng=seed, progress=False, **objective), held.genes)
+    if method in KERNELS:
+        return Kernel(training, KERNELS[method] * training.width)
+    if method == "displacement":
+        from displacement import Displacement
+
+        return Displacement(training)
+    if method == "gaussian process":
+        from gaussian_process import fit_gaussian_process
+
+        return Regression(training, fit_gaussian_process, rng)
+    if method in ("mlp", "sparsevfc"):
+        return Regression(training, fit_mlp if method == "mlp" else fit_sparse_vfc, rng)
+    simple = {
+        "nearest": Nearest,
+        "union": Union,
+        "weighted union": WeightedUnion,
+        "kernel": Kernel,
+        "low rank": LowRank,
+    }
+    return simple[method](training)
+
+
+def run(stack: str, method: str, seeds: list[int]) -> list[dict[str, Any]]:
+    """Score one method on one stack: a record for each seed."""
+    logging.getLogger("isost").setLevel(logging.WARNING)
+    train, held, truth = _prepare(stack)
+    records, predictor = [], None
+    for seed in seeds:
+        started = perf_counter()
+        if method == "ceiling":
+            scores, truths, fit_seconds = score_ceiling(held.held_out), [], 0.0
+        else:
+            if predictor is None or method not in FITTED_ONCE:
+                predictor = make(method, train, held, seed)
+            fit_seconds = perf_counter() - started
+            scores = score_predictor(predictor, held.held_out, n_draws=1, seed=seed)
+            truths = [] if truth is None else score_predictor(predictor, truth.held_out, n_draws=0, seed=seed)
+        record = {"stack": stack, "method": method, "seed": seed, "seconds": fit_seconds}
+        record |= {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+        if truth is not None and truths:
+            noise = float(np.mean([sampling_error(section) for section in truth.held_out]))
+            record["truth_pcc"] = float(np.mean([score["pcc"] for score in truths]))
+            record["truth_nmse"] = float(np.mean([score["nmse"] for score in truths])) - noise
+            record["truth_coverage"] = float(np.mean([score["coverage"] for score in truths]))
+        records.append(record)
+    return records
+
+
+@lru_cache(maxsize=1)
+def _prepare(stack: str) -> tuple[Any, Split, Split | None]:
+    adata = load(stack)
+    train, held = hold_out(adata)
+    return train, held, with_truth(adata, train, held) if stack in PHANTOMS else None
+
+
+def summarise(records: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Mean and standard deviation over seeds: stack -> method -> score."""
+    table: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for stack in STACKS:
+        for method in METHODS:
+            own = [record for record in records if (record["stack"], record["method"]) == (stack, method)]
+            if own:
+                table.setdefault(stack, {})[method] = {
+                    name: {"mean": float(np.mean(values)), "sd": float(np.std(values))}
+                    for name in (*SCORES, "seconds")
+                    if (values := [record[name] for record in own if np.isfinite(record.get(name, np.nan))])
+                }
+    return table
+
+
+def show(table: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
+    """Write a Markdown table of each stack."""
+    lines = []
+    for stack, methods in table.items():
+        names = [name for name in (*SCORES, "seconds") if any(name in scores for scores in methods.values())]
+        lines += [f"\n### {stack}\n", "| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+        for method, scores in methods.items():
+            lines.append(f"| {method} | " + " | ".join(_cell(scores.get(name), name) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _cell(score: dict[str, float] | None, name: str) -> str:
+    if score is None:
+        return ""
+    digits = 0 if name == "seconds" else 4 if name == "energy" else 3
+    spread = f" ± {score['sd']:.{digits}f}" if score["sd"] >= 0.5 * 10**-digits else ""
+    return f"{score['mean']:.{digits}f}{spread}"
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("accuracy.json"), help="JSON to write")
+    parser.add_argument("--stacks", nargs="+", default=STACKS, choices=STACKS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    asked = parser.parse_args()
+    missing = [name for name in asked.stacks if name in REAL and not _is_there(name)]
+    if missing:
+        print(f"left out, not in the folder ISOST_DATA_DIR: {', '.join(missing)}", file=sys.stderr)
+
+    started = perf_counter()
+    seeds = list(range(asked.seeds))
+    tasks = [
+        (stack, method, part)
+        for stack in asked.stacks
+        if stack not in missing
+        for method in asked.methods
+        for part in ([seeds] if method in FITTED_ONCE else [[seed] for seed in seeds])
+    ]
+    records: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(asked.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(run, *task): task for task in tasks}
+        for number, future in enumerate(as_completed(waiting), start=1):
+            records += future.result()
+            stack, method, _ = waiting[future]
+            print(f"{number}/{len(tasks)} {stack} {method} ({perf_counter() - started:.0f} s)", file=sys.stderr)
+    table = summarise(records)
+    result = {
+        "isost": isost.__version__,
+        "python": platform.python_version(),
+        "seconds": perf_counter() - started,
+        "table": table,
+        "bar": judge(table),
+        "records": records,
+    }
+    asked.out.write_text(json.dumps(result, indent=1))
+    print(show(table))
+    print(
+        "\n"
+        + "\n".join(f"{'met  ' if row['met'] else 'MISSED'} {row['what']}: {row['found']}" for row in result["bar"])
+    )
+    print(f"\n{result['seconds']:.0f} s; wrote {asked.out}")
+
+
+def _is_there(name: str) -> bool:
+    folder = os.environ.get("ISOST_DATA_DIR", "")
+    return bool(folder) and (Path(folder) / f"{name}.h5ad").is_file()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._core.random import Rng, numpy_generator
+from isost._logging import logger
+from isost.tl._cross_validate import FIT_ARGUMENTS, score_fold, sort_scores
+from isost.tl._fit import checked_options
+from isost.tl._held_out import Keys, read_geometry
+
+
+def section_titration(
+    adata: AnnData,
+    *,
+    steps: Sequence[int] = (2, 3, 4),
+    section_key: str | None = "section",
+    spatial_key: str = "spatial",
+    depth_key: str | None = None,
+    n_comps: int = 50,
+    n_draws: int = 3,
+    rng: Rng = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Fit on every 2nd, 3rd, 4th section and score those between, to see how many a tissue needs.
+
+    The further apart sections are, the less they know of what lies between. Where the error hardly grows from one step
+    to the next, sections are closer than needed; where it grows as fast as that of the nearest section, they are too
+    far apart for any method.
+
+    Parameters
+    ----------
+    adata
+        Cells of all sections, as for `isost.tl.cross_validate`; not changed.
+    steps
+        Every how many sections one is kept, starting with the first; 2 or more. Sections after the last one that is
+        kept are not used.
+    section_key, spatial_key, depth_key
+        As in `isost.tl.fit`.
+    n_comps
+        Number of principal components.
+    n_draws
+        Draws of cells over which their scores are averaged.
+    rng
+        Seed or generator, of the fits and the draws.
+    **options
+        Of `isost.tl.fit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `isost.tl.cross_validate`, and ``step``, ``spacing`` (median distance in depth of the sections
+        that are kept) and ``distance`` (of the scored section from the nearest of them), in the unit of depth.
+
+    Raises
+    ------
+    ValueError
+        If the stack cannot be read, or a step leaves fewer than two sections or none between them.
+    TypeError
+        If an option is unknown.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.phantom(n_sections=5, n_cells=60, n_genes=20)
+    >>> scores = isost.tl.section_titration(adata, steps=[2, 4], n_comps=5, epochs=1, progress=False, rng=0)
+    >>> scores.groupby("step")["spacing"].first().to_dict()
+    {2: 100.0, 4: 200.0}
+    """
+    started = perf_counter()
+    checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS})
+    keys = Keys(section_key, spatial_key, depth_key)
+    coords, sections = read_geometry(adata, keys)
+    n_sections = len(sections.names)
+    wrong = [step for step in steps if not 2 <= step <= n_sections - 1]
+    if wrong or not len(steps):
+        raise ValueError(
+            f"steps: expected numbers from 2 to {n_sections - 1}, so that two sections or more are kept, "
+            f"found {wrong or 'none'}. Next: leave them out, or measure more sections."
+        )
+    generator = numpy_generator(rng)
+    tables = []
+    for step in steps:
+        kept = np.arange(0, n_sections, step)
+        used = np.isin(sections.index, np.arange(kept[-1] + 1))
+        between = [k for k in range(kept[-1]) if k % step]
+        logger.info("section_titration: every %d sections, %d kept, %d scored", step, len(kept), len(between))
+        records = score_fold(
+            adata[used], between, keys, n_comps=n_comps, n_draws=n_draws, seed=int(generator.integers(2**31)),
+            options=options,
+        )  # fmt: skip
+        table = sort_scores(pd.DataFrame(records))
+        depths = np.array([coords[sections.index == k, 2].mean() for k in kept])
+        table["step"], table["spacing"] = int(step), float(np.median(np.diff(depths)))
+        table["distance"] = np.abs(table["depth"].to_numpy()[:, None] - depths).min(axis=1)
+        tables.append(table)
+    logger.info("section_titration: %d fits in %.1f s", len(tables), perf_counter() - started)
+    return pd.concat(tables, ignore_index=True)
