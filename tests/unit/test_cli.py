@@ -60,14 +60,17 @@ def test_run_writes_the_volume_and_the_fit(stack: Path, tmp_path: Path, capsys: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "stack.h5ad", "volume.zarr"]
 
 
-def test_the_same_seed_writes_the_same_volume(stack: Path, tmp_path: Path) -> None:
-    volumes = []
+def test_the_same_seed_writes_the_same_cells_and_volume(stack: Path, tmp_path: Path) -> None:
+    volumes, places = [], []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         words = ["run", stack, tmp_path / f"{name}.zarr", "--voxel-size", 50, "--epochs", 1, "--seed", seed]
         assert main([str(word) for word in words]) == 0
-        volumes.append(sd.read_zarr(tmp_path / f"{name}.zarr")["isost_volume"]["scale0"].image.values)
+        sdata = sd.read_zarr(tmp_path / f"{name}.zarr")
+        volumes.append(sdata["isost_volume"]["scale0"].image.values)
+        places.append(sdata["isost_cells"].obsm["spatial"])
     np.testing.assert_array_equal(volumes[0], volumes[1])
-    assert not np.array_equal(volumes[0], volumes[2], equal_nan=True)
+    np.testing.assert_array_equal(places[0], places[1])
+    assert not np.array_equal(places[0], places[2])
 
 
 def test_a_path_that_exists_is_refused_before_work(
@@ -108,9 +111,9 @@ def test_an_input_that_is_missing_or_something_else(tmp_path: Path, capsys: pyte
 def test_what_cannot_be_done_is_said(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
-    out = tmp_path / "volume.zarr"
-    assert expected in fails(capsys, "run", stack, out, *words)
-    assert not out.exists()
+    out, model = tmp_path / "volume.zarr", tmp_path / "model"
+    assert expected in fails(capsys, "run", stack, out, "--save-model", model, *words)
+    assert not out.exists() and not model.exists()
 
 
 def test_a_wrong_word_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,17 +47,28 @@ class Hyperparameters:
         return [(Covariance(*pair), np.flatnonzero(member.ravel() == i)) for i, pair in enumerate(unique.tolist())]
 
 
-def estimate(stack: Stack, *, seed: int = 0) -> Hyperparameters:
-    """Maximise the summed marginal likelihood of a coarse view of the whole stack and of a few fine windows.
+def estimate(stack: Stack, *, views: Sequence[Stack] | None = None, seed: int = 0) -> Hyperparameters:
+    """Maximise the summed marginal likelihood of a coarse view of the stack and of a few fine windows.
 
     In each problem neighbouring cells of a section are aggregated, with noise over their number; an
     eigendecomposition per pair of lengths then gives the likelihood for every feature and every noise ratio.
+
+    Parameters
+    ----------
+    stack
+        What the lengths that are tried, and the mean, are taken from.
+    views
+        Parts of the stack with their cells in a common frame, where the tissue moves: unmoved, a pattern that is
+        carried along looks like one that changes. By default the stack as it is.
+    seed
+        Of the windows.
     """
     spacing = spacing_of(stack)
     lengths = 2.5 * spacing * _LENGTHS
     depth_lengths = float(np.median(np.diff(stack.depths))) * _DEPTH_LENGTHS
     centre = stack.features.mean(axis=0, dtype=np.float64)
-    problems = _problems(stack, centre, 2.5 * spacing, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    problems = [problem for view in views or [stack] for problem in _problems(view, centre, 2.5 * spacing, rng)]
     likelihood = np.zeros((len(lengths), len(depth_lengths), len(_RATIOS), stack.n_features))
     noise = np.zeros_like(likelihood)
     for problem in problems:

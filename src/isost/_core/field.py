@@ -8,7 +8,7 @@ import numpy as np
 
 from isost._core.carry import as_measured, sweep
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
-from isost._core.gap import OVERLAP, GapField, euler_depths, hat_weights
+from isost._core.gap import OVERLAP, GapField, aligned_views, euler_depths, hat_weights
 from isost._core.model import SDEModel
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
@@ -66,7 +66,7 @@ class Field:
     @classmethod
     def fit(cls, model: SDEModel, stack: Stack) -> Field:
         """Estimate the covariances, and the density below which there is no tissue."""
-        field = cls(model, stack, estimate(stack), _WIDTH * spacing_of(stack))
+        field = cls(model, stack, estimate(stack, views=aligned_views(model, stack)), _WIDTH * spacing_of(stack))
         density = []
         for section in range(stack.n_sections):
             cells = as_measured(stack, section)

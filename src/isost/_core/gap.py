@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -123,6 +125,20 @@ def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
     distance, near = tree.query(places, k=np.arange(1, k + 1))
     weight = np.exp(-2 * (distance / np.maximum(distance[:, -1:], 1e-300)) ** 2)
     return (weight[..., None] * shift[near]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
+
+
+def aligned_views(model: SDEModel, stack: Stack, *, n_gaps: int = 3) -> list[Stack]:
+    """Sections about a few gaps, each with its cells carried to the middle of it; the stack where nothing moves."""
+    if not model.config["moving"]:
+        return [stack]
+    views = []
+    for gap in np.unique(np.linspace(0, stack.n_sections - 2, n_gaps).round().astype(int)):
+        chosen = [k for k in range(gap - _REACH + 1, gap + 1 + _REACH) if 0 <= k < stack.n_sections]
+        middle = float(stack.depths[gap : gap + 2].mean())
+        part = stack.select(chosen)
+        place = np.concatenate([carried_to(model, stack, k, middle) for k in chosen])
+        views.append(replace(part, coords=np.column_stack([place, part.coords[:, 2]])))
+    return views
 
 
 def _planes(stack: Stack, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
