@@ -15,7 +15,7 @@ _ITERATIONS, _MOST_ITERATIONS, _STILL = 5, 100, 1e-3
 
 
 def energy_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Unbiased energy distance of two samples: 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Székely and Rizzo 2013).
+    """Unbiased energy distance of two samples: ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` (Székely and Rizzo 2013).
 
     Pairs of a point with itself are left out, so that two samples of one distribution have 0 as their mean and half of
     them fall below. Time grows as (n + m)^2, memory does not.
@@ -85,7 +85,7 @@ def chamfer_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 0.05) -> float:
-    """Debiased entropic optimal transport between two uniform samples, cost |x - y|^2 / 2 (Feydy et al. 2019).
+    """Debiased entropic optimal transport between two uniform samples, cost ``|x - y|^2 / 2`` (Feydy et al. 2019).
 
     S(a, b) = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 with temperature blur^2; the temperature of OT(a, b) starts at the
     squared extent and is halved every five iterations. Memory grows as n m, and time too: about a minute for 5,000
@@ -101,7 +101,7 @@ def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 
     Returns
     -------
     float
-        In squared units, 0 or more; 0 for the same sample, |shift|^2 / 2 for a shifted one. As blur goes to 0, half the
+        In squared units, 0 or more; 0 for the same sample, ``|shift|^2 / 2`` for a shifted one. As blur goes to 0, half the
         squared Wasserstein-2 distance.
 
     Raises
