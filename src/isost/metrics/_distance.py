@@ -101,8 +101,8 @@ def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 
     Returns
     -------
     float
-        In squared units, 0 or more; 0 for the same sample, ``|shift|^2 / 2`` for a shifted one. As blur goes to 0, half the
-        squared Wasserstein-2 distance.
+        In squared units, 0 or more; 0 for the same sample, ``|shift|^2 / 2`` for a shifted one. As blur goes to 0,
+        half the squared Wasserstein-2 distance.
 
     Raises
     ------
