@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
     from isost._core.stack import Decoder, Stack
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Problems are tiny and a second thread spins while it waits: on a busy machine that takes thirty times the work itself.
-# numba's first parallel function would set the threads of torch to its own number again.
-for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -140,3 +138,10 @@ def moving_model() -> Callable[..., SDEModel]:
 def _log_reaches_caplog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logging.getLogger("isost"), "propagate", True)
     yield
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    # Problems are tiny, and on a busy machine a second thread spins for thirty times the work itself while it waits.
+    # Before every test, because the first parallel function of numba gives torch as many threads as there are cores.
+    threadpool_limits(1)
