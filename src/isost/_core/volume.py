@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isost._core.field import Field
+from isost._core.field import Field, FieldValue
 from isost._core.grid import Grid
 
 _BLOCK_BYTES = 2**28
@@ -59,10 +59,11 @@ def compute_volume(field: Field, grid: Grid, genes: np.ndarray | None) -> Volume
         inside = (density[planes] >= field.density_floor) & (density[planes] > 0)
         mask[planes] = inside
         at = inside.ravel()
-        features.append(value.mean[at])
+        value = FieldValue(value.mean[at], value.var[at], value.density[at])
+        features.append(value.mean)
         if genes is None:
-            mean[:, planes][:, inside], std[:, planes][:, inside] = value.mean[at].T, np.sqrt(value.var[at]).T
+            mean[:, planes][:, inside], std[:, planes][:, inside] = value.mean.T, np.sqrt(value.var).T
         elif decoder is not None:
-            mean[:, planes][:, inside] = (value.mean[at] @ decoder.loadings[genes].T + decoder.mean[genes]).T
-            std[:, planes][:, inside] = field.gene_std(value, genes)[at].T
+            mean[:, planes][:, inside] = (value.mean @ decoder.loadings[genes].T + decoder.mean[genes]).T
+            std[:, planes][:, inside] = field.gene_std(value, genes).T
     return Volume(mean, std, density, mask, np.concatenate(features))
