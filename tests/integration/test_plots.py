@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from spatialdata import SpatialData
@@ -15,10 +13,8 @@ import isost
 
 
 @pytest.fixture(autouse=True)
-def _figures() -> Iterator[None]:
+def _no_window() -> None:
     mpl.use("Agg", force=True)
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 
 TUTORIALS = sorted((Path(__file__).parents[2] / "tutorials").glob("*.ipynb"))
@@ -18,7 +17,6 @@ def test_a_tutorial_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     names: dict[str, object] = {}
     for number, cell in enumerate(cells, start=1):
         exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
-    plt.close("all")
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)

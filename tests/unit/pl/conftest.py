@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +23,6 @@ def _figures() -> Iterator[None]:
     mpl.use("Agg", force=True)
     before = dict(mpl.rcParams)
     yield
-    plt.close("all")
     changed = {key for key, value in mpl.rcParams.items() if before[key] != value and key != "backend"}
     assert not changed, "a plot keeps the user's settings as they are"
 
