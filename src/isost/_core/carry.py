@@ -127,7 +127,7 @@ def carry(model: SDEModel, stack: Stack, z: float, *, generator: torch.Generator
     return sweep(model, stack, np.array([z]), seed=seed)[0]
 
 
-def thin(cells: Cells, generator: torch.Generator, n: int | None = None) -> Cells:
+def thin(cells: Cells, generator: torch.Generator, n: float | None = None) -> Cells:
     """Draw each cell with its weight as probability: the density between two sections, not twice it.
 
     Systematic sampling along a serpentine through the plane: every inclusion probability is exactly the weight, and

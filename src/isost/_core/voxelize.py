@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -43,20 +43,23 @@ def voxelize(grid: Grid, coords: np.ndarray, values: np.ndarray) -> tuple[np.nda
 def fill(model: SDEModel, stack: Stack, grid: Grid, generator: torch.Generator) -> Cells:
     """Draw the section at every plane of the grid and spread its cells over the thickness of the plane.
 
-    One realisation: a cell follows the same noisy path through all planes of a gap. Depths stay inside the stack.
+    One realisation: a cell follows the same noisy path through all planes of a gap. Of a plane that sticks out of the
+    stack only the part inside is filled, with as many cells as that part's share of the plane.
     """
     seed = int(torch.randint(2**62, (), generator=generator))
     gap_of = np.clip(np.searchsorted(stack.depths, grid.depths, side="right") - 1, 0, stack.n_sections - 2)
+    low, high = np.clip(grid.depths + np.array([[-0.5], [0.5]]) * grid.voxel_size, stack.depths[0], stack.depths[-1])
+    share = (high - low) / grid.voxel_size
     # gap by gap, because both clouds of every plane are in memory until they are thinned
-    parts = [
-        thin(cells, generator)
-        for gap in np.unique(gap_of)
-        for cells in sweep(model, stack, grid.depths[gap_of == gap], seed=seed)
-    ]
-    joined = join(parts)
-    jitter = torch.rand(len(joined.row), generator=generator, dtype=torch.float64).numpy() - 0.5
-    z = np.clip(joined.coords[:, 2] + jitter * grid.voxel_size, stack.depths[0], stack.depths[-1])
-    return replace(joined, coords=np.column_stack([joined.coords[:, :2], z]))
+    parts = []
+    for gap in np.unique(gap_of):
+        planes = np.flatnonzero(gap_of == gap)
+        for plane, cells in zip(planes, sweep(model, stack, grid.depths[planes], seed=seed), strict=True):
+            kept = thin(cells, generator, share[plane] * cells.weight.sum(dtype=np.float64))
+            jitter = torch.rand(len(kept.row), generator=generator, dtype=torch.float64).numpy()
+            kept.coords[:, 2] = low[plane] + jitter * (high[plane] - low[plane])
+            parts.append(kept)
+    return join(parts)
 
 
 def join(parts: Sequence[Cells]) -> Cells:

@@ -84,6 +84,22 @@ def test_cells_fill_the_depth_at_the_density_of_the_sections(fitted_phantom) -> 
     assert np.allclose(count.sum(axis=(1, 2)), expected, atol=3 + 0.02 * sizes.max())
 
 
+def test_a_voxel_that_does_not_divide_the_height_fills_it_evenly(fitted_phantom) -> None:
+    stack, model = fitted_phantom
+    first, last = stack.depths[[0, -1]]
+    size = (last - first) / 2.6
+    grid = make_grid(stack, size, n_channels=4)
+    z = fill(model, stack, grid, torch.Generator().manual_seed(0)).coords[:, 2]
+    assert grid.origin[2] < first - 1 and z.min() >= first and z.max() <= last
+    assert np.isin(z, [first, last]).sum() <= 3
+    faces = np.clip(grid.origin[2] + size * np.arange(grid.shape[0] + 1), first, last)
+    per_depth = np.histogram(z, faces)[0] / np.diff(faces)
+    assert per_depth * size == pytest.approx(np.interp(grid.depths, stack.depths, np.diff(stack.starts)), rel=0.03)
+    # and evenly within a plane
+    outer = z[z <= faces[1]]
+    assert outer.mean() == pytest.approx(faces[:2].mean(), abs=4 * np.diff(faces)[0] / np.sqrt(12 * len(outer)))
+
+
 def test_cells_come_from_the_two_sections_about_them(fitted_phantom) -> None:
     stack, model = fitted_phantom
     cells = fill(model, stack, make_grid(stack, 10.0, n_channels=4), torch.Generator().manual_seed(0))
