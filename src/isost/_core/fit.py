@@ -15,7 +15,7 @@ from isost._core import bridge, trajectory
 from isost._core.bridge import BridgeObjective
 from isost._core.field import Field
 from isost._core.model import SDEModel
-from isost._core.options import OBJECTIVES, FitOptions, resolve
+from isost._core.options import OBJECTIVES, PRESETS, FitOptions, resolve
 from isost._core.stack import Stack
 from isost._core.trajectory import TrajectoryObjective
 from isost._logging import logger
@@ -133,7 +133,9 @@ def _build(
     """Make a model in the stack's scale, with weights drawn from the generator and nothing global touched."""
     scaling = stack.scaling
     x, y, z = (float(value) for value in scaling.origin)
-    unit = scaling.z if preset is not None else float(np.median(np.diff(stack.depths)))
+    unit = float(np.median(np.diff(stack.depths)))
+    if preset is not None:
+        unit = 1.0 if PRESETS[preset].time else scaling.z
     if settings["sigma_xy"] is None:
         settings["sigma_xy"] = bridge.default_sigma_xy(stack, scaling.xy)
     with torch.random.fork_rng(devices=[]):

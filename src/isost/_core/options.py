@@ -18,6 +18,7 @@ class Preset:
     alpha: float
     epochs: int
     learning_rate: float = 0.001  # the published code's; the text says 0.01
+    time: bool = False  # depth is time, and counts in its own unit
 
 
 # Li, Bao et al. 2025, Supplementary Table; where the paper gives a range, its lower end
@@ -26,7 +27,7 @@ PRESETS = {
     "mouse_kidney_arrayseq": Preset(0.01, 0.14, 0.1, 0.1, 1.0, 100),
     "human_embryo_cs7": Preset(0.014, 0.1, 0.1, 0.1, 1.0, 100),
     "spinal_cord_visium": Preset(0.01, 0.1, 0.1, 0.01, 0.02, 100),
-    "mouse_embryo_time": Preset(0.014, 0.1, 0.1, 0.1, 0.1, 2000),
+    "mouse_embryo_time": Preset(0.014, 0.1, 0.1, 0.1, 0.1, 2000, time=True),
 }
 
 OBJECTIVES = ("bridge", "trajectory")

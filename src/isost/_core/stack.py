@@ -14,13 +14,9 @@ from isost._core.decoder import Decoder, read_decoder
 from isost._core.expression import check_expression, expression_of, summarise
 from isost._core.positions import read_coords
 from isost._core.sections import SECTION_KEY, Sections, read_sections
+from isost._core.units import MILLIMETRE, read_unit
 
 __all__ = ["Decoder", "Scaling", "Stack", "check_stack", "read_stack"]
-
-# Lengths of a millimetre; a stack without a word about its unit is taken to be in µm.
-MILLIMETRE = {"nm": 1e6, "um": 1e3, "mm": 1.0, "cm": 0.1}
-UNIT_NAMES = {"µm": "um", "μm": "um", "micron": "um", "micrometer": "um", "micrometre": "um", "millimeter": "mm"}
-UNIT_NAMES |= {"millimetre": "mm", "nanometer": "nm", "nanometre": "nm", "px": "pixel"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +159,7 @@ def read_stack(
         without cells are dropped. With None, or without a column `"section"`, each distinct depth is a section.
     spatial_key
         Key in `obsm` of the positions (n_cells, 3) x, y, z, or (n_cells, 2) with `depth_key`, all in one unit, which is
-        the first word of `uns["spatial_unit"]`, else µm.
+        the first word of `uns["spatial_unit"]` (nm, um, mm, cm, pixel), else µm.
     depth_key
         Column of `obs` with each cell's depth, in place of the third coordinate.
     use_rep
@@ -207,7 +203,7 @@ def read_stack(
         obs_names=obs_names[rows],
         use_rep=use_rep,
         decoder=read_decoder(adata, use_rep),
-        unit=_read_unit(adata),
+        unit=read_unit(adata),
     )
 
 
@@ -281,9 +277,3 @@ def _read_features(adata: AnnData, use_rep: str, problems: Problems) -> np.ndarr
             next=f"adata = adata[numpy.isfinite({where}).all(axis=1)].copy()  # without these cells",
         )
     return features
-
-
-def _read_unit(adata: AnnData) -> str:
-    unit = adata.uns.get("spatial_unit", "um")
-    word = unit.split()[0] if isinstance(unit, str) and unit.strip() else "um"
-    return UNIT_NAMES.get(word.lower().removesuffix("s"), word)

@@ -77,7 +77,8 @@ def read_mosta(paths: Sequence[Path], *, day: float) -> ad.AnnData:
     place = np.asarray(adata.obsm["spatial"], dtype=np.float64)[:, :2]
     adata.obsm["spatial"] = np.column_stack([place, np.full(adata.n_obs, day)])
     adata.uns["X_note"] = 'as in the public file, where raw counts are in layers["count"]'
-    adata.uns["spatial_unit"] = "x, y as in the public file (unit not stated there); z in days"
+    adata.uns["spatial_unit"] = "a.u."
+    adata.uns["z_note"] = "days of development; x, y as in the public file, which does not state their unit"
     adata.uns["source"] = "MOSTA, Chen et al. 2022 Cell 185:1777, CNGB STDS0000058"
     return adata
 

@@ -8,6 +8,7 @@ from anndata import AnnData
 
 from isost._core.checks import Problems
 from isost._core.positions import read_coords
+from isost._core.units import read_unit
 from isost.pl._style import unit_label
 
 _MANY = 200
@@ -44,7 +45,7 @@ def read_planes(adata: AnnData, *, section_key: str | None, spatial_key: str, de
     rows = [np.flatnonzero(codes == k) for k in range(codes.max() + 1)]
     depths = np.array([np.median(coords[of, 2]) for of in rows])
     order = np.argsort(depths, kind="stable")
-    return Planes(coords[:, :2], tuple(rows[k] for k in order), depths[order], read_unit(adata))
+    return Planes(coords[:, :2], tuple(rows[k] for k in order), depths[order], unit_label(read_unit(adata)))
 
 
 def _codes(adata: AnnData, section_key: str | None, depth: np.ndarray, problems: Problems) -> np.ndarray:
@@ -59,9 +60,3 @@ def _codes(adata: AnnData, section_key: str | None, depth: np.ndarray, problems:
             next="name the column by section_key=...",
         )
     return codes
-
-
-def read_unit(adata: AnnData) -> str:
-    """Take the unit that `uns["spatial_unit"]` begins with; µm where it says nothing."""
-    words = str(adata.uns.get("spatial_unit", "um")).split()
-    return unit_label(words[0]) if words else "µm"

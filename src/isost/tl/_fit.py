@@ -53,8 +53,8 @@ def fit(
         (eq 7), in three phases; slower.
     preset
         Hyperparameters of one of the paper's data sets, with depth in mm: ``"mouse_brain_merfish"``,
-        ``"mouse_kidney_arrayseq"``, ``"human_embryo_cs7"``, ``"spinal_cord_visium"``, ``"mouse_embryo_time"``. None:
-        defaults in the stack's own scale.
+        ``"mouse_kidney_arrayseq"``, ``"human_embryo_cs7"``, ``"spinal_cord_visium"``; or with time as depth, in days:
+        ``"mouse_embryo_time"``. None: defaults in the stack's own scale.
     device
         ``"cpu"`` or ``"cuda"``; None for the GPU where there is one.
     progress

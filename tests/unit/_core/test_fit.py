@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -203,6 +204,14 @@ def test_a_preset_counts_depth_in_millimetres_and_features_from_least_to_most(st
     assert fitted.info["preset"] == "human_embryo_cs7"
     # without one, in the stack's own gaps
     assert fit(stack, epochs=1).model.config["depth_unit"] == 50.0
+
+
+def test_time_as_depth_counts_in_days(stack: Stack) -> None:
+    stages = replace(stack, depths=np.array([9.5, 10.5, 11.5]), unit="a.u.")
+    stages.coords[:, 2] = np.repeat(stages.depths, N)
+    model = fit(stages, preset="mouse_embryo_time", epochs=1, dz=None).model
+    assert model.config["depth_unit"] == 1.0
+    assert model.n_steps(model.internal_depth(10.5)) == 10
 
 
 def test_a_bridge_keeps_the_relative_sizes_of_the_components(stack: Stack) -> None:

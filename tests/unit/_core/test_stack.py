@@ -118,6 +118,8 @@ def test_tilted_sections_are_read_with_a_warning(make_stack, caplog):
         ("um of the atlas", "um", 1e3),
         ("mm", "mm", 1.0),
         ("px", "pixel", 1e3),
+        ("pixels of the scan", "pixel", 1e3),
+        ("x, y in px; z in days", "a.u.", 1e3),
     ],
 )
 def test_unit_is_the_first_word_of_uns(make_stack, said, unit, z):

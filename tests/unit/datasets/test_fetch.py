@@ -10,6 +10,7 @@ import pandas as pd
 import pooch
 import pytest
 
+from isost._core.units import read_unit
 from isost.datasets import _fetch, available, fetch
 from isost.datasets._public import PUBLIC, Dataset, PublicFile, read_abca, read_mosta, read_tidy
 
@@ -157,6 +158,7 @@ def test_a_stage_becomes_a_section(tmp_path: Path) -> None:
     stage = read_mosta([tmp_path / "stage.h5ad"], day=10.5)
     assert stage.obs["section"].cat.categories.tolist() == ["E10.5"]
     np.testing.assert_array_equal(stage.obsm["spatial"][:, 2], 10.5)
+    assert read_unit(stage) == stage.uns["spatial_unit"] == "a.u."
 
 
 def test_addresses_are_not_asked_on_import() -> None:
