@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -20,7 +19,7 @@ from spatialdata.transformations import Scale, Translation
 from spatialdata.transformations import Sequence as Steps
 
 from isost._core.carry import Cells
-from isost._core.folder import written_beside
+from isost._core.folder import absolute_path, written_beside
 from isost._core.grid import Grid
 from isost._core.stack import Stack
 from isost._core.tables import cells_obs, feature_names, make_table
@@ -52,7 +51,17 @@ def build_spatialdata(
         Names of the volume's channels where it holds genes; None where it holds features.
     params
         JSON-able, kept under `attrs["isost"]`.
+
+    Raises
+    ------
+    ValueError
+        If no voxel lies inside the tissue.
     """
+    if not volume.mask.any():
+        raise ValueError(
+            f"voxel_size: expected voxels whose centres lie inside the tissue, found none of {grid.n_voxels} with "
+            f"{grid.voxel_size:g} {stack.unit}. Next: a smaller voxel_size, or leave it out to have one chosen."
+        )
     names = feature_names(stack.use_rep, stack.n_features) if genes is None else list(genes)
     # one plane of a voxel's thickness holds the cells of one section
     per_volume = (volume.density / grid.voxel_size)[None]
@@ -90,7 +99,7 @@ def write_zarr(sdata: SpatialData, path: str | os.PathLike[str]) -> SpatialData:
                 sdata.write(fresh)
             finally:
                 sdata.path = None
-        return read_zarr(Path(path).expanduser().absolute())
+        return read_zarr(absolute_path(path))
 
 
 @contextmanager

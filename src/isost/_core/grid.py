@@ -24,8 +24,9 @@ _MOST_LEVELS = 4
 class Grid:
     """Cubes that cover the stack's bounding box in the plane, with a margin, and its depth range.
 
-    Along depth the cubes are centred on the range, so that every plane of centres lies inside the stack. In the plane
-    their number is a multiple of a power of two, so that every level of a pyramid covers the same box.
+    The cubes are centred on the range, so that every plane of centres lies inside the stack. In the plane whole cubes
+    are added around until their number is a multiple of a power of two, so that every level of a pyramid covers the
+    same box.
 
     Attributes
     ----------
@@ -97,14 +98,15 @@ def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_me
     Raises
     ------
     ValueError
-        If the size is not a positive number, or the volume is larger than `max_memory`.
+        If the size is not a positive number, is larger than the tissue is wide, or makes a volume larger than
+        `max_memory`.
     """
     budget = _budget(max_memory)
     if voxel_size is None:
         size = _automatic_size(stack, n_channels, budget)
         logger.info("voxel size: %g %s, chosen from the distances of cells and of sections", size, stack.unit)
     else:
-        size = _checked_size(voxel_size)
+        size = _checked_size(stack, voxel_size, n_channels, budget)
     needed = _bytes(stack, size, n_channels)
     if needed > budget:
         shape = " x ".join(f"{count:,.0f}" if count < 1e9 else f"{count:.3g}" for count in _counts(stack, size))
@@ -114,18 +116,30 @@ def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_me
             f"{needed / GIB:,.3g} GiB. Next: {_advice(stack, n_channels, budget)}"
         )
     planes, rows, columns = (int(count) for count in _counts(stack, size))
+    covering = np.array(_covering(stack, size))
+    before = covering / 2 + (np.array([planes, rows, columns]) - covering) // 2
     low, high = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
     middle = np.array([*(low + high) / 2, (stack.depths[0] + stack.depths[-1]) / 2])
-    return Grid(middle - size * np.array([columns, rows, planes]) / 2, size, (planes, rows, columns))
+    return Grid(middle - size * before[::-1], size, (planes, rows, columns))
 
 
-def _checked_size(voxel_size: float) -> float:
+def _checked_size(stack: Stack, voxel_size: float, n_channels: int, budget: float) -> float:
     size = as_number("voxel_size", voxel_size)
     if not (math.isfinite(size) and size > 0):
         raise ValueError(
             f"voxel_size: expected a finite number above 0, found {voxel_size!r}. Next: leave it out to have one chosen"
         )
+    if size > _width(stack):
+        raise ValueError(
+            f"voxel_size: expected at most the width of the tissue, {_width(stack):g} {stack.unit}, found {size:g}. "
+            f"Next: voxel_size={_automatic_size(stack, n_channels, budget):g}, which suits the distances of the cells."
+        )
     return size
+
+
+def _width(stack: Stack) -> float:
+    """Larger extent in the plane; no limit where all cells lie at one place."""
+    return float(np.ptp(stack.coords[:, :2], axis=0).max()) or math.inf
 
 
 def _budget(max_memory: float | None) -> float:
@@ -141,13 +155,18 @@ def _budget(max_memory: float | None) -> float:
     return gib * GIB
 
 
-def _counts(stack: Stack, size: float) -> tuple[float, float, float]:
-    """Voxels along z, y, x; floats, for sizes so small that the numbers overflow an integer."""
+def _covering(stack: Stack, size: float) -> tuple[float, float, float]:
+    """Voxels along z, y, x that cover the block; floats, as a tiny size makes more of them than an integer holds."""
     extent = [*np.ptp(stack.coords[:, :2], axis=0), stack.depths[-1] - stack.depths[0]]
     with np.errstate(over="ignore"):
         x, y, z = (max(1.0, float(np.ceil(length / size - 1e-9))) for length in extent)
     # one empty voxel on every side: cells may move a little beyond the box, and the tissue's surface is closed
-    x, y = x + 2, y + 2
+    return z, y + 2, x + 2
+
+
+def _counts(stack: Stack, size: float) -> tuple[float, float, float]:
+    """Voxels of the grid along z, y, x; in the plane a multiple of a power of two."""
+    z, y, x = _covering(stack, size)
     if not math.isfinite(x * y * z):
         return z, y, x
     multiple = 2 ** min(_MOST_LEVELS, max(1, int(math.log2(max(x, y) / _COARSEST))))
@@ -167,7 +186,7 @@ def _automatic_size(stack: Stack, n_channels: int, budget: float) -> float:
     gap = float(np.median(np.diff(stack.depths)))
     # coincident cells, as of a single column of them, have no spacing
     wanted = min(_SPACINGS_PER_VOXEL * float(spacing), gap) if spacing > 0 else gap
-    return _smallest_size(stack, n_channels, budget, start=_two_digits(wanted, math.floor))
+    return min(_smallest_size(stack, n_channels, budget, start=_two_digits(wanted, math.floor)), _width(stack))
 
 
 def _advice(stack: Stack, n_channels: int, budget: float) -> str:

@@ -241,3 +241,9 @@ def test_planes_computed_in_blocks_are_the_same(stack: Stack, monkeypatch: pytes
     by_plane = compute_volume(LinearField(stack), grid, None)
     for name in ("mean", "std", "density", "mask", "features"):
         assert np.array_equal(getattr(whole, name), getattr(by_plane, name), equal_nan=True)
+
+
+def test_no_voxel_in_the_tissue_says_so(stack: Stack) -> None:
+    ring = replace(stack, coords=stack.coords + (240.0, 0.0, 0.0))  # the field's disc lies beside the block
+    with pytest.raises(ValueError, match=r"voxel_size: expected voxels whose centres lie inside .*400 um\. Next: "):
+        export(ring, size=400.0)

@@ -31,7 +31,7 @@ def stack_of(extent: tuple[float, float], depths: list[float], n: int = 300, n_f
     )
 
 
-@pytest.mark.parametrize("size", [7.0, 10.0, 33.3, 500.0])
+@pytest.mark.parametrize("size", [7.0, 10.0, 33.3, 390.0])
 def test_covers_the_block_with_every_plane_inside_the_stack(size: float) -> None:
     stack = stack_of((400.0, 300.0), [-40.0, 0.0, 70.0])
     grid = make_grid(stack, size, n_channels=4)
@@ -99,6 +99,14 @@ def test_automatic_size_where_cells_coincide() -> None:
     assert make_grid(replace(stack, coords=stack.coords * (0, 0, 1)), None, n_channels=4).voxel_size == 50.0
 
 
+def test_automatic_size_is_one_that_may_be_asked_for() -> None:
+    stack = stack_of((400.0, 300.0), [0.0, 5000.0])
+    places = np.tile([0.0, 1.0], len(stack.coords) // 2)
+    stack = replace(stack, coords=np.column_stack([places, 0 * places, stack.coords[:, 2]]))
+    size = make_grid(stack, None, n_channels=4).voxel_size
+    assert make_grid(stack, size, n_channels=4).voxel_size == size == 1.0
+
+
 def test_automatic_size_is_in_proportion_to_the_unit() -> None:
     stack = stack_of((400.0, 300.0), [0.0, 50.0])
     in_mm = replace(stack, coords=stack.coords / 1000, depths=stack.depths / 1000, unit="mm")
@@ -119,6 +127,22 @@ def test_automatic_size_gives_way_to_memory() -> None:
 def test_impossible_size(size: float) -> None:
     with pytest.raises(ValueError, match=r"voxel_size: expected a finite number above 0, found .*Next"):
         make_grid(stack_of((90.0, 50.0), [0.0, 35.0]), size, n_channels=4)
+
+
+@pytest.mark.parametrize("size", [400.1, 1e5, 1e20, 1e300])
+def test_size_above_the_width_of_the_tissue(size: float) -> None:
+    stack = stack_of((300.0, 400.0), [0.0, 35.0])
+    with pytest.raises(ValueError, match=r"at most the width of the tissue, 400 um, found .* Next") as raised:
+        make_grid(stack, size, n_channels=4)
+    works = float(str(raised.value).split("Next: voxel_size=")[1].split(",")[0])
+    assert make_grid(stack, works, n_channels=4).voxel_size == works
+
+
+@pytest.mark.parametrize(("extent", "size"), [((400.0, 300.0), 400.0), ((400.0, 0.0), 100.0), ((400.0, 90.0), 250.0)])
+def test_a_voxel_as_large_as_the_tissue_lies_in_the_middle_of_it(extent: tuple[float, float], size: float) -> None:
+    centres = make_grid(stack_of(extent, [0.0, 35.0]), size, n_channels=4).centres(slice(None))
+    assert np.abs(centres - [extent[0] / 2, extent[1] / 2, 17.5]).sum(axis=1).min() <= size / 2
+    assert np.abs(centres[:, 1] - extent[1] / 2).min() < 1e-9
 
 
 @pytest.mark.parametrize("size", ["25", True, [25.0]])
