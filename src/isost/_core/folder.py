@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,26 +12,62 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Make sure that an output can be written there; return its absolute path.
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Make an absolute path of what a user named.
 
     Raises
     ------
+    TypeError
+        If it is no path.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except TypeError as error:
+        raise TypeError(f"path: expected text or a pathlib.Path, found {path!r}. Next: pass 'results/fit'.") from error
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Make sure, by trying, that an output can be written there; return its absolute path.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
     FileExistsError
         If it exists and `overwrite` is False.
     FileNotFoundError
         If the folder it is to lie in does not exist.
+    OSError
+        If nothing can be written to that folder.
     """
-    target = Path(path).expanduser().absolute()
-    if not overwrite and (target.exists() or target.is_symlink()):
+    target = absolute_path(path)
+    if not overwrite and os.path.lexists(target):
         raise FileExistsError(
             f"Expected a path that does not exist yet, found {target}. Next: remove it, or choose another path."
         )
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise FileNotFoundError(
             f"Expected a path in an existing folder, found no {target.parent}. Next: mkdir -p {target.parent}"
         )
+    _room_beside(target).rmdir()
     return target
+
+
+def check_apart(**paths: str | os.PathLike[str] | None) -> None:
+    """Refuse outputs of which one is, or lies in, another.
+
+    Raises
+    ------
+    ValueError
+        If two of them do.
+    """
+    given = [(name, absolute_path(path).resolve()) for name, path in paths.items() if path is not None]
+    for (one, first), (other, second) in itertools.combinations(given, 2):
+        if first.is_relative_to(second) or second.is_relative_to(first):
+            raise ValueError(
+                f"{one}, {other}: expected two paths beside each other, found {first} and {second}. "
+                f"Next: choose another path for {other}."
+            )
 
 
 @contextmanager
@@ -48,8 +85,7 @@ def written_beside(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         If the target exists, or writing fails; after a failure the target is as it was before.
     """
     target = check_target(path, overwrite=overwrite)
-    room = target.parent / f".{target.name}.{uuid4().hex[:8]}"
-    room.mkdir()
+    room = _room_beside(target)
     fresh, old = room / target.name, room / "replaced"
     try:
         yield fresh
@@ -72,3 +108,17 @@ def written_beside(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _room_beside(target: Path) -> Path:
+    """Make a folder beside the target, on the same disk."""
+    room = target.parent / f".{target.name}.{uuid4().hex[:8]}"
+    try:
+        room.mkdir()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise OSError(
+            getattr(error, "errno", None) or errno.EINVAL,
+            f"Expected a path that can be written, found that {target.parent} takes no folder {target.name!r}: "
+            f"{getattr(error, 'strerror', None) or error}. Next: choose another path.",
+        ) from error
+    return room

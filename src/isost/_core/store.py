@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from isost._core.field import Field
-from isost._core.folder import check_target, written_beside
+from isost._core.folder import absolute_path, check_target, written_beside
 from isost._core.model import SDEModel
+from isost._core.remainder import Remainder
 from isost._core.stack import Decoder, Stack
 
 FORMAT = "isost.Reconstruction"
@@ -76,12 +77,14 @@ def load_parts(path: str | os.PathLike[str]) -> Parts:
 
     Raises
     ------
+    TypeError
+        If `path` is no path.
     FileNotFoundError
         If there is no such folder, or a file of it is missing.
     ValueError
         If it is something else, was written by a newer version, or is damaged.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = absolute_path(path)
     header = _read_header(folder)
     contents = {name: _read_bytes(folder / name) for name in _FILES}
     for name, content in contents.items():
@@ -101,8 +104,9 @@ def load_parts(path: str | os.PathLike[str]) -> Parts:
 
 def _read_header(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
+        found = f"a file: {folder}" if folder.exists() else f"none at {folder}"
         raise FileNotFoundError(
-            f"Expected the folder of a saved reconstruction, found none at {folder}. Next: check the path; "
+            f"Expected the folder of a saved reconstruction, found {found}. Next: check the path; "
             "Reconstruction.save(path) writes one."
         )
     try:
@@ -163,6 +167,8 @@ def _stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
     if stack.decoder is not None:
         arrays["genes"] = np.array(stack.decoder.genes, dtype=np.str_)
         arrays["loadings"], arrays["mean"] = stack.decoder.loadings, stack.decoder.mean
+    if stack.remainder is not None:
+        arrays["remainder"], arrays["remainder_loadings"] = stack.remainder.scores, stack.remainder.loadings
     return arrays
 
 
@@ -170,5 +176,10 @@ def _stack_of(arrays: dict[str, np.ndarray], words: dict[str, str]) -> Stack:
     decoder = None
     if "genes" in arrays:
         decoder = Decoder(tuple(arrays.pop("genes").tolist()), arrays.pop("loadings"), arrays.pop("mean"))
+    remainder = None
+    if "remainder" in arrays:
+        remainder = Remainder(arrays.pop("remainder"), arrays.pop("remainder_loadings"))
     names = tuple(arrays.pop("names").tolist())
-    return Stack(**arrays, names=names, decoder=decoder, use_rep=words["use_rep"], unit=words["unit"])
+    return Stack(
+        **arrays, names=names, decoder=decoder, remainder=remainder, use_rep=words["use_rep"], unit=words["unit"]
+    )

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
@@ -10,7 +13,7 @@ from anndata import AnnData
 from spatialdata import SpatialData
 
 from isost._core.export import write_zarr
-from isost._core.folder import check_target
+from isost._core.folder import absolute_path, check_apart, check_target
 from isost._core.grid import make_grid
 from isost._core.random import Rng, torch_generator
 from isost._core.requests import check_kind, checked_genes
@@ -60,9 +63,10 @@ def reconstruct(
     fitted
         What `isost.tl.fit` returned, to make a volume without fitting again.
     output
-        New zarr store to write. The result is then opened from there, lazily.
+        New zarr store to write. The result is then opened from there, lazily. If making or writing it fails, the fit
+        is saved beside it, and the log says where.
     save_model
-        New folder for the fit, for `Reconstruction.load`; written before the volume is made.
+        New folder for the fit, for `Reconstruction.load`; written before the volume is made. Not inside `output`.
     rng
         Seed or generator, of the fit and of the cells that are drawn.
     **fit_options
@@ -83,9 +87,10 @@ def reconstruct(
     TypeError
         If an option is unknown, or options of a fit are given together with `fitted`.
     ValueError
-        If the stack cannot be read, `fitted` is of other cells, or the volume does not fit into memory.
+        If the stack cannot be read, `fitted` is of other cells, the volume does not fit into memory, or one of `output`
+        and `save_model` lies in the other.
     OSError
-        If writing fails; nothing is left at `output` then.
+        If `output` or `save_model` cannot be written; nothing is left there then.
 
     Examples
     --------
@@ -99,30 +104,70 @@ def reconstruct(
     """
     started = perf_counter()
     check_kind(volume)
+    check_apart(output=output, save_model=save_model)
     for path in (output, save_model):
         if path is not None:
             check_target(path)
     generator = torch_generator(rng)
     if fitted is not None:
         _check_fitted(fitted, adata, fit_options)
+        voxel_size = _checked_request(fitted.stack, voxel_size, genes, max_memory)
+        kept: AbstractContextManager[None] = nullcontext()
     else:
         reading, fitting, rest = _split(fit_options)
         options = checked_options(rest)
         stack = _read(adata, reading, generator)
-        asked, _ = checked_genes(stack, genes)
-        n_channels = stack.n_features if asked is None else len(asked)
-        voxel_size = make_grid(stack, voxel_size, n_channels=n_channels, max_memory=max_memory).voxel_size
+        voxel_size = _checked_request(stack, voxel_size, genes, max_memory)
         fitted = fit_read(stack, options, rng=generator, **fitting)
-    if save_model is not None:
-        # first what took longest, so that a failure further on does not lose it
-        fitted.save(save_model)
-    sdata = fitted.to_spatialdata(voxel_size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
-    written = f"made {', '.join(name for _, name, _ in sdata.gen_elements())}"
-    if output is not None:
-        sdata = write_zarr(sdata, output)
-        written += f"; wrote {os.fspath(output)}"
+        kept = _keeping(fitted, output, save_model)
+    with kept:
+        if save_model is not None:
+            # first what took longest, so that a failure further on does not lose it
+            fitted.save(save_model)
+        sdata = fitted.to_spatialdata(voxel_size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
+        written = f"made {', '.join(name for _, name, _ in sdata.gen_elements())}"
+        if output is not None:
+            sdata = write_zarr(sdata, output)
+            written += f"; wrote {os.fspath(output)}"
     _log_end(sdata, perf_counter() - started, written)
     return sdata
+
+
+def _checked_request(
+    stack: Stack, voxel_size: float | None, genes: str | Sequence[str] | None, max_memory: float | None
+) -> float:
+    """Check what is asked of the volume; return the size of its voxels."""
+    asked, _ = checked_genes(stack, genes)
+    n_channels = stack.n_features if asked is None else len(asked)
+    return make_grid(stack, voxel_size, n_channels=n_channels, max_memory=max_memory).voxel_size
+
+
+@contextmanager
+def _keeping(
+    fitted: Reconstruction, output: str | os.PathLike[str] | None, save_model: str | os.PathLike[str] | None
+) -> Iterator[None]:
+    """Save the fit beside the outputs if what follows fails, unless it has been saved already."""
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        beside = output if output is not None else save_model
+        if beside is not None and not (save_model is not None and absolute_path(save_model).exists()):
+            _save_beside(fitted, absolute_path(beside))
+        raise
+
+
+def _save_beside(fitted: Reconstruction, target: Path) -> None:
+    names = (f"{target.stem}_fit{f'_{number}' if number > 1 else ''}" for number in itertools.count(1))
+    path = next(path for path in map(target.with_name, names) if not path.exists())
+    try:
+        fitted.save(path)
+    except OSError as error:
+        logger.error("reconstruct: failed, and the fit could not be saved either: %s", error)
+    else:
+        logger.error(
+            "reconstruct: failed, but the fit is kept. Next: "
+            "isost.tl.reconstruct(None, fitted=isost.Reconstruction.load(%r), output=...)", str(path),
+        )  # fmt: skip
 
 
 def _check_fitted(fitted: Reconstruction, adata: AnnData | None, fit_options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isost._core.folder import check_target, written_beside
+from isost._core.folder import check_apart, check_target, written_beside
 
 
 def test_moved_into_place_when_complete(tmp_path: Path) -> None:
@@ -46,6 +46,33 @@ def test_existing_is_refused(tmp_path: Path) -> None:
 def test_target_in_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Next: mkdir -p"):
         check_target(tmp_path / "no" / "out")
+
+
+@pytest.mark.parametrize("path", ["/proc/out", "/dev/null/out", "with\0null", "long" * 100])
+def test_what_cannot_be_written_is_found_by_trying(tmp_path: Path, path: str) -> None:
+    with pytest.raises(OSError, match=r"Expected a path .*Next: "):
+        check_target(tmp_path / path)
+
+
+def test_trying_leaves_nothing(tmp_path: Path) -> None:
+    check_target(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [None, 3, b"out", ["out"]])
+def test_no_path(path: object) -> None:
+    with pytest.raises(TypeError, match=r"path: expected text or a pathlib.Path, found .* Next: "):
+        check_target(path)  # type: ignore[arg-type]
+
+
+def test_outputs_lie_beside_each_other(tmp_path: Path) -> None:
+    check_apart(output=tmp_path / "out", save_model=tmp_path / "out_fit")
+    check_apart(output=tmp_path / "out", save_model=None)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for other in ("out", "out/fit", "no/../out", "link/out"):
+        for one, two in ((other, "out"), ("out", other)):
+            with pytest.raises(ValueError, match="output, save_model: expected two paths beside each other.*Next"):
+                check_apart(output=tmp_path / one, save_model=tmp_path / two)
 
 
 def test_made_by_somebody_else_meanwhile(tmp_path: Path) -> None:

@@ -160,11 +160,16 @@ def test_full_disk_leaves_nothing(fitted: Reconstruction, tmp_path: Path, monkey
         ({"voxel_size": 0}, ValueError, "voxel_size: expected a finite number above 0"),
         ({"voxel_size": -1}, ValueError, "voxel_size: expected a finite number above 0"),
         ({"voxel_size": float("nan")}, ValueError, "voxel_size: expected a finite number above 0"),
+        ({"voxel_size": 1e5}, ValueError, "voxel_size: expected at most the width of the tissue"),
         ({"voxel_size": 0.001}, ValueError, r"voxels \(z, y, x\) of .* channels, about .* GiB"),
         ({"voxel_size": 5, "max_memory": 1e-4}, ValueError, "GiB"),
         ({"genes": ["nope"]}, KeyError, "1 unknown: 'nope'"),
         ({"epoch": 2}, TypeError, "did you mean 'epochs'"),
         ({"volume": "mean"}, ValueError, "volume: expected"),
+        ({"output": 3}, TypeError, "path: expected text"),
+        ({"output": "/proc/out.zarr"}, OSError, "Expected a path that can be written"),
+        ({"save_model": "/proc/fit"}, OSError, "Expected a path that can be written"),
+        ({"output": "same", "save_model": "same"}, ValueError, "expected two paths beside each other"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_the_fit(
@@ -173,6 +178,62 @@ def test_what_cannot_be_done_is_said_before_the_fit(
     monkeypatch.setattr("isost.tl._reconstruct.fit_read", no_fit)
     with pytest.raises(error, match=message):
         reconstruct(counts, **{**QUICK, **wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"voxel_size": -1}, {"voxel_size": 1e5}, {"genes": "nope"}, {"max_memory": 0}])
+def test_nothing_is_saved_of_a_fit_whose_volume_cannot_be_made(
+    fitted: Reconstruction, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises((ValueError, KeyError), match="Next: "):
+        reconstruct(None, fitted=fitted, save_model=tmp_path / "fit", **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cells_on_a_line(counts: AnnData) -> None:
+    line = counts.copy()
+    line.obsm["spatial"][:, 1] = 0.0
+    sdata = reconstruct(line, voxel_size=100, **QUICK)
+    assert sdata["isost_mask"].values.any() and sdata.tables["isost_voxels"].n_obs
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError(), KeyboardInterrupt()])
+def test_a_failure_after_the_fit_does_not_lose_it(
+    counts: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("isost.tl._reconstruct.write_zarr", fail)
+    for name in ("out_fit", "out_fit_2"):
+        with pytest.raises(type(error)):
+            reconstruct(counts, voxel_size=50, output=tmp_path / "out.zarr", **QUICK)
+        assert f"isost.Reconstruction.load({str(tmp_path / name)!r})" in caplog.text
+        assert Reconstruction.load(tmp_path / name).stack.n_cells == counts.n_obs
+    with pytest.raises(type(error)):
+        reconstruct(counts, voxel_size=50, output=tmp_path / "out.zarr", save_model=tmp_path / "model", **QUICK)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out_fit", "out_fit_2"]
+
+
+def test_a_fit_that_cannot_be_saved_is_saved_beside_the_output(
+    counts: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = Reconstruction.save
+
+    def only_elsewhere(self: Reconstruction, path: Path) -> None:
+        if path.parent.name == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, path)
+
+    monkeypatch.setattr(Reconstruction, "save", only_elsewhere)
+    (tmp_path / "full").mkdir()
+    where = {"output": tmp_path / "out.zarr", "save_model": tmp_path / "full" / "fit"}
+    with pytest.raises(OSError, match="No space left"):
+        reconstruct(counts, voxel_size=50, **where, **QUICK)
+    assert Reconstruction.load(tmp_path / "out_fit").stack.n_cells == counts.n_obs
+    where["output"] = tmp_path / "full" / "out.zarr"
+    with pytest.raises(OSError, match="No space left"):
+        reconstruct(counts, voxel_size=50, **where, **QUICK)
+    assert "could not be saved either" in caplog.text and list((tmp_path / "full").iterdir()) == []
 
 
 def test_every_problem_of_a_raw_stack_at_once(counts: AnnData) -> None:
