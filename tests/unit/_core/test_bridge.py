@@ -136,6 +136,43 @@ def test_a_patch_holds_neighbours_and_no_more_cells_than_allowed(moving: Callabl
     assert len({tuple(position[0].tolist()) for position in seen}) > 1
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_states_spread_about_the_mean_path_as_a_brownian_bridge(moving: Callable[..., Stack], direction: str) -> None:
+    """Variance sigma^2 t (1 - t) gap at the share t of a gap."""
+    stack = moving(straight)
+    sigma, spreads = 0.3, []
+
+    class Watched(SDEModel):
+        def drift(self, pair, depth, state, *, parts="both"):  # type: ignore[no-untyped-def]
+            t = float((depth[0] - path.depth) / path.gap)
+            away = state[:, :2] - path.at(t, torch.arange(N))[0]
+            spreads.append(away / (sigma**2 * t * (1 - t) * abs(path.gap)) ** 0.5)
+            return super().drift(pair, depth, state, parts=parts)
+
+    model = Watched(**{**still_model(stack).config, "sigma_xy": sigma})
+    problem = BridgeObjective(model, stack, settings(), torch.Generator().manual_seed(0))
+    path = problem.bridges[direction][1]
+    for _ in range(30):
+        problem.loss(1, direction, "both")
+    spread = torch.cat(spreads)
+    assert float(spread.square().mean()) == pytest.approx(1.0, abs=4 * (2 / spread.numel()) ** 0.5)
+    assert float(spread.mean()) == pytest.approx(0.0, abs=4 / spread.numel() ** 0.5)
+
+
+def test_a_cell_whose_mass_does_not_arrive_teaches_nothing(moving: Callable[..., Stack]) -> None:
+    stack = moving(straight, level=0.003)
+
+    def loss(mass: float, stray: float) -> float:
+        problem = BridgeObjective(still_model(stack), stack, settings(), torch.Generator().manual_seed(0))
+        path = problem.bridges["forward"][0]
+        path.mass[:5], path.end[:5], path.change[:5] = mass, path.end[:5] + stray, path.change[:5] + stray
+        with torch.no_grad():
+            return float(problem.loss(0, "forward", "both"))
+
+    assert loss(mass=0.0, stray=100.0) == loss(mass=0.0, stray=0.0)
+    assert loss(mass=0.5, stray=100.0) > 10 * loss(mass=0.5, stray=0.0)
+
+
 def test_positions_alone_can_be_bridged(stack_of: Callable[..., Stack], moving: Callable[..., Stack]) -> None:
     full = moving(straight)
     sections = [full.coords[full.slice_of(k), :2] for k in range(4)]

@@ -102,6 +102,23 @@ def test_global_seeds_do_not_matter(stack: Stack) -> None:
     assert torch.equal(weights(fit(stack)), weights(first))
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_one_huge_gradient_moves_no_further_than_any_other(
+    stack: Stack, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All gradients are longer than is allowed, and in one of two fits the second one by far."""
+    kind = OBJECTIVES[objective]
+    loss = kind.loss
+    monkeypatch.setattr(kind, "phases", ("both",))
+
+    def after(outlier: float) -> torch.Tensor:
+        factors = iter([1e4, 1e4 * outlier, 1e4, 1e4])
+        monkeypatch.setattr(kind, "loss", lambda self, *step: loss(self, *step) * next(factors))
+        return weights(fit(stack, 0, objective, epochs=1))
+
+    torch.testing.assert_close(after(outlier=1.0), after(outlier=1e4), rtol=1e-3, atol=1e-5)
+
+
 STEPS = 4  # an epoch: two gaps, two directions
 BEST = 1
 

@@ -76,6 +76,14 @@ def test_jitter_lets_a_cell_see_a_depth_beside_its_own(stack: Stack, moving_mode
     assert torch.equal(jittered[:, 2], torch.zeros(20))
 
 
+def test_a_cell_sees_as_many_neighbours_as_asked(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
+    model = moving_model(stack, n_neighbours=3)
+    edges = []
+    model.forward_pair.shape.register_forward_pre_hook(lambda _, given: edges.append(given[2]))
+    model.drift(model.forward_pair, torch.tensor(0.5), state_of(model, stack))
+    assert edges[0].shape == (2, 3 * 20)
+
+
 def test_shape_alone_costs_no_expression(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
     model = moving_model(stack)
     state = state_of(model, stack)
