@@ -18,7 +18,7 @@ demo: $(set_up)run
 	$(bin)/python -m isost demo $(ARGS)
 
 test: $(set_up)test
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MPLBACKEND=Agg $(bin)/python -m pytest -m "not slow" -n auto --maxprocesses 4 $(ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MPLBACKEND=Agg $(bin)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 lint: $(set_up)dev
 	$(bin)/ruff check .
