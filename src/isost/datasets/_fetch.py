@@ -35,7 +35,8 @@ def fetch(name: str, *, path: str | os.PathLike[str] | None = None) -> ad.AnnDat
 
     Each file is looked for in the folder that the environment variable ``ISOST_DATA_DIR`` names, then in `path`, then
     at its public address. Files are checked against their known checksum; a file whose checksum nobody has published
-    is taken as it comes, and the log says so. Tidy files without a public address are only read from a folder.
+    is taken as it comes, and the log says so. Files without a known public address are only read from a folder; where
+    one is missing, the error names the accession or the article that it comes from.
 
     Parameters
     ----------
@@ -85,10 +86,15 @@ def _find(file: PublicFile, dataset: Dataset, cache: Path) -> Path:
     if (cache / file.name).is_file():
         return _checked(cache / file.name, file)
     if file.url is None:
+        made = (
+            f"download {dataset.source} by hand and save it there as one AnnData with obs['section'] and, in µm, "
+            "obsm['spatial'] (n_cells, 3)"
+            if file.checksum is None
+            else f"put it there; the tidy file has no public address, it was made from {dataset.source}"
+        )
         raise FileNotFoundError(
             f"{file.name}: expected in the folder of {_VARIABLE} ({folder or 'not set'}) or in {cache}, "
-            "found in neither. Next: put it there; the tidy file has no public address, "
-            f"it was made from {dataset.source}."
+            f"found in neither. Next: {made}."
         )
     return _download(file, cache)
 

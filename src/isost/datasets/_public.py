@@ -14,7 +14,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file, its checksum (``"sha256:..."`` or ``"md5:..."``, None if nobody has published one) and its address."""
+    """A file, its checksum (``"sha256:..."`` or ``"md5:..."``, None if none is known) and its address, if one is."""
 
     name: str
     checksum: str | None
@@ -156,15 +156,43 @@ _ABCA2 = Dataset(
 
 def _mosta(day: float, n_spots: int) -> tuple[str, Dataset]:
     file = f"E{day:g}_E1S1.MOSTA.h5ad"
-    about = f"mouse embryo at day {day:g}, Stereo-seq (MOSTA, Chen 2022): one section, {n_spots:,} spots; time as depth"
+    about = (
+        f"mouse embryo at day {day:g}, Stereo-seq (MOSTA, Chen 2022): one section, {n_spots:,} spots; time as depth; "
+        "no checksum is published"
+    )
     read = partial(read_mosta, day=day)
     return f"mosta_e{day:g}", Dataset(about, "MOSTA", (PublicFile(file, None, f"{_MOSTA}/{file}"),), read)
 
 
 _STAGES = ((9.5, 5913), (10.5, 18408), (11.5, 30124), (12.5, 51365), (13.5, 77369), (14.5, 102519), (15.5, 113350))
 
+
+def _by_hand(name: str, about: str, source: str) -> tuple[str, Dataset]:
+    return name, Dataset(f"{about}; to be downloaded by hand", source, (PublicFile(f"{name}.h5ad", None),), read_tidy)
+
+
+# No address of a file, and no checksum, could be confirmed for these; what is known is where their authors point to.
+_BY_HAND = (
+    _by_hand(
+        "mouse_kidney_arrayseq",
+        "mouse kidney, Array-seq (Cipurko 2024): 8 sections 0.1 mm apart, 92,769 spots",
+        "the data of Cipurko et al. 2024, https://doi.org/10.1038/s41592-024-02501-5",
+    ),
+    _by_hand(
+        "human_embryo_cs7",
+        "human embryo at Carnegie stage 7, Stereo-seq (2025): 82 sections 0.01 mm apart, 28,804 spots",
+        "the data of https://doi.org/10.1038/s41556-024-01597-3",
+    ),
+    _by_hand(
+        "spinal_cord_visium",
+        "injured mouse spinal cord, Visium (2024): 16 sections at each of four times, 37,558 spots",
+        "GEO series GSE256397, https://www.ncbi.nlm.nih.gov/geo/query/acc.cgi?acc=GSE256397",
+    ),
+)
+
 PUBLIC: dict[str, Dataset] = {
     **dict(_TIDY),
     "zhuang_abca2": _ABCA2,
     **dict(_mosta(day, n_spots) for day, n_spots in (*_STAGES, (16.5, 121767))),
+    **dict(_BY_HAND),
 }

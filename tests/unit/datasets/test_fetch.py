@@ -10,11 +10,12 @@ import pandas as pd
 import pooch
 import pytest
 
+from isost._core.options import PRESETS
 from isost._core.units import read_unit
 from isost.datasets import _fetch, available, fetch
 from isost.datasets._public import PUBLIC, Dataset, PublicFile, read_abca, read_mosta, read_tidy
 
-TIDY = [name for name, dataset in PUBLIC.items() if dataset.read is read_tidy]
+TIDY = [name for name, dataset in PUBLIC.items() if dataset.read is read_tidy and dataset.files[0].checksum]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_every_entry_is_complete() -> None:
     for dataset in PUBLIC.values():
         assert dataset.about and dataset.files
         for file in dataset.files:
-            assert file.checksum or file.url
+            assert file.checksum or file.url or "by hand" in dataset.about
             if file.checksum:
                 kind, value = file.checksum.split(":")
                 assert len(value) == {"sha256": 64, "md5": 32}[kind] and int(value, 16) >= 0
@@ -104,6 +105,23 @@ def test_a_tidy_file_that_is_nowhere(offline: list[str], tmp_path: Path, monkeyp
     with pytest.raises(FileNotFoundError, match="ISOST_DATA_DIR .not set.*Next.*SpatialZ"):
         fetch("merfish_hypothalamus", path=tmp_path)
     assert offline == []
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if "by hand" in PUBLIC[name].about])
+def test_what_has_no_known_address_says_where_it_comes_from(
+    name: str, offline: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOST_DATA_DIR", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"{name}\.h5ad: .*Next: download .*https://.* by hand .*spatial"):
+        fetch(name, path=tmp_path / "cache")
+    assert offline == []
+    ad.AnnData(np.ones((3, 2), np.float32)).write_h5ad(tmp_path / f"{name}.h5ad")
+    assert fetch(name).shape == (3, 2)
+
+
+def test_every_preset_has_its_data() -> None:
+    assert {name for name in PRESETS if name not in PUBLIC} == {"mouse_brain_merfish", "mouse_embryo_time"}
+    assert "zhuang_abca2" in PUBLIC and "mosta_e9.5" in PUBLIC
 
 
 def test_unknown_name() -> None:
