@@ -81,12 +81,13 @@ class Reconstruction:
 
         Cells of the section before are carried forward and cells of the section after backward (eq 9). They are kept
         with probability 1 - t and t, where t is the share of the gap behind z: the density of one section, not of two.
-        At the depth of a measured section these are its cells as measured.
+        At the depth of a measured section these are its cells as measured, those of a thick section in one plane.
 
         Parameters
         ----------
         z
-            Depth in the input's unit.
+            Depth in the input's unit. Beyond the first or last section, as far as its own cells reach, it is that
+            section's.
         n_samples
             Independent draws, one after the other in the result.
         rng
@@ -136,7 +137,8 @@ class Reconstruction:
         Parameters
         ----------
         coords
-            (n, 3) x, y, z in the input's unit.
+            (n, 3) x, y, z in the input's unit. Beyond the depth of the first or last section, as far as its own cells
+            reach, the estimate is that at its depth.
         genes
             Names of genes; None for all of them, or for the features of a representation without loadings.
         return_std

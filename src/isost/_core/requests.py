@@ -112,7 +112,9 @@ def decoder_of(stack: Stack) -> Decoder:
 
 
 def _inside(stack: Stack, z: np.ndarray) -> np.ndarray:
-    low, high = stack.depths[0], stack.depths[-1]
+    """Depths between those of the first and the last section; what their own cells reach beyond counts as inside."""
+    low = stack.coords[stack.slice_of(0), 2].min()
+    high = stack.coords[stack.slice_of(stack.n_sections - 1), 2].max()
     slack = 1e-9 * (high - low)  # of rounding in the caller's arithmetic
     outside = ~((z >= low - slack) & (z <= high + slack))
     if outside.any():
@@ -120,4 +122,4 @@ def _inside(stack: Stack, z: np.ndarray) -> np.ndarray:
             f"z: expected depths inside the stack, {low:g} to {high:g} {stack.unit}, found "
             f"{', '.join(f'{value:g}' for value in z[outside][:3])}. Next: ask within that range."
         )
-    return np.clip(z, low, high)
+    return np.clip(z, stack.depths[0], stack.depths[-1])
