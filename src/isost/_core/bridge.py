@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from isost._core.graph import median_spacing
+from isost._core.covariance import spacing_of
 from isost._core.guard import believe
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
@@ -181,5 +181,4 @@ def _scales(bridges: list[Bridge]) -> tuple[float, float]:
 
 def default_sigma_xy(stack: Stack, plane_scale: float) -> float:
     """Half the spacing of the cells per square root of a gap: between sections a cell's place is no better known."""
-    spacings = [median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)]
-    return 0.5 * float(np.median(spacings)) / plane_scale
+    return 0.5 * spacing_of(stack) / plane_scale

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isost._core.graph import median_spacing
+from isost._core.covariance import spacing_of
 from isost._core.requests import as_number
 from isost._core.stack import Stack
 from isost._logging import logger
@@ -182,10 +182,7 @@ def _bytes(stack: Stack, size: float, n_channels: int) -> float:
 
 
 def _automatic_size(stack: Stack, n_channels: int, budget: float) -> float:
-    spacing = np.median([median_spacing(stack.coords[stack.slice_of(k)]) for k in range(stack.n_sections)])
-    gap = float(np.median(np.diff(stack.depths)))
-    # coincident cells, as of a single column of them, have no spacing
-    wanted = min(_SPACINGS_PER_VOXEL * float(spacing), gap) if spacing > 0 else gap
+    wanted = min(_SPACINGS_PER_VOXEL * spacing_of(stack), float(np.median(np.diff(stack.depths))))
     return min(_smallest_size(stack, n_channels, budget, start=_two_digits(wanted, math.floor)), _width(stack))
 
 

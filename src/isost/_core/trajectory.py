@@ -57,8 +57,7 @@ class TrajectoryObjective:
         measured_position, _, measured_features = self._some(target)
         expression = torch.zeros((), device=position.device)
         if phase != "shape":
-            landed = position.detach() if phase == "expression" else position
-            expression = nearest_cell_mse(landed, features, measured_position, measured_features)
+            expression = nearest_cell_mse(position, features, measured_position, measured_features)
         if phase == "expression":
             return expression
         return sinkhorn_w2(position, measured_position) + self.alpha * expression

@@ -142,8 +142,8 @@ def couple(
         itself, _ = _barycentre(start, start, reach, weight, n_candidates, rho)
         shift = start.coords + target - itself - coords[some]
         warped = _smooth_warp(coords[some], shift, mass, coords, 2 * reach)
-    change = _carry_back(warped, next_coords, there) - here
-    arriving = _interpolate(coords[some], mass, coords)
+    change = _nearest(next_coords, there, warped) - here
+    arriving = _nearest(coords[some], mass, coords)
     return Coupling(warped, change, np.clip(arriving, 0.0, 1.0), float(max(0.0, 1.0 - mass.mean())))
 
 
@@ -246,9 +246,6 @@ def _smooth_warp(
     return query + design(query) @ affine + smooth
 
 
-def _carry_back(warped: np.ndarray, next_coords: np.ndarray, next_mean: np.ndarray) -> np.ndarray:
-    return next_mean[cKDTree(next_coords).query(warped)[1]]
-
-
-def _interpolate(coords: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
+def _nearest(coords: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Values of the cells that are nearest to the places of ``query``."""
     return values[cKDTree(coords).query(query)[1]]

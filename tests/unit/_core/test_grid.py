@@ -96,7 +96,8 @@ def test_automatic_size_is_at_most_the_distance_of_sections(gap: float) -> None:
 
 def test_automatic_size_where_cells_coincide() -> None:
     stack = stack_of((400.0, 300.0), [0.0, 50.0])
-    assert make_grid(replace(stack, coords=stack.coords * (0, 0, 1)), None, n_channels=4).voxel_size == 50.0
+    columns = np.column_stack([100.0 * stack.section_index, np.zeros(stack.n_cells), stack.coords[:, 2]])
+    assert make_grid(replace(stack, coords=columns), None, n_channels=4).voxel_size == 50.0
 
 
 def test_automatic_size_is_one_that_may_be_asked_for() -> None:
