@@ -17,7 +17,7 @@ from isost._core.field import Field
 from isost._core.grid import make_grid
 from isost._core.model import SDEModel
 from isost._core.random import Rng, torch_generator
-from isost._core.requests import check_kind, checked_depth, checked_genes, checked_places, decoder_of
+from isost._core.requests import as_whole, check_kind, checked_depth, checked_genes, checked_places, decoder_of
 from isost._core.stack import Stack
 from isost._core.store import Parts, load_parts, save_parts
 from isost._core.tables import cells_obs, make_table
@@ -102,16 +102,15 @@ class Reconstruction:
 
         Raises
         ------
+        TypeError
+            If `z` or `n_samples` is no number.
         ValueError
             If `z` lies outside the stack.
         """
         depth = checked_depth(self.stack, z)
-        if n_samples != int(n_samples) or n_samples < 1:
-            raise ValueError(f"n_samples: expected 1, 2, ..., found {n_samples!r}. Next: leave it out for one draw.")
+        n_samples = as_whole("n_samples", n_samples, 1)
         generator = torch_generator(rng)
-        draws = [
-            thin(carry(self.model, self.stack, depth, generator=generator), generator) for _ in range(int(n_samples))
-        ]
+        draws = [thin(carry(self.model, self.stack, depth, generator=generator), generator) for _ in range(n_samples)]
         cells = join(draws)
         obs = cells_obs(self.stack, cells)
         if n_samples > 1:
@@ -150,6 +149,8 @@ class Reconstruction:
 
         Raises
         ------
+        TypeError
+            If places are not numbers, or genes no names.
         KeyError
             If a gene is unknown.
         ValueError
@@ -162,7 +163,7 @@ class Reconstruction:
         if decoder is None:
             return (value.mean, np.sqrt(value.var)) if return_std else value.mean
         index = np.arange(len(decoder.genes)) if index is None else index
-        mean = value.mean @ decoder.loadings[index].T + decoder.mean[index]
+        mean = self.field.genes(value, index)
         return (mean, self.field.gene_std(value, index).astype(np.float32)) if return_std else mean
 
     def to_spatialdata(
@@ -198,8 +199,9 @@ class Reconstruction:
         -------
         spatialdata.SpatialData
             Images ``isost_volume`` (c, z, y, x; multiscale; NaN outside the tissue), ``isost_uncertainty`` (standard
-            deviation of the field, same channels), ``isost_density`` (cells per unit volume, where each plane of
-            voxels holds the cells of one section); labels ``isost_mask`` (1 inside the tissue); points
+            deviation of the field, same channels), ``isost_remainder`` (beside features: what they leave of the genes
+            and neighbouring cells share, where there is any), ``isost_density`` (cells per unit volume, where each
+            plane of voxels holds the cells of one section); labels ``isost_mask`` (1 inside the tissue); points
             ``isost_points`` (cells drawn at each plane, spread over its thickness) with table ``isost_cells``; labels
             ``isost_voxel_ids`` (1, 2, ... inside the tissue) with table ``isost_voxels`` (``obs`` z, y, x, n_cells);
             ``attrs["isost"]``.
@@ -215,7 +217,7 @@ class Reconstruction:
         stack = self.stack
         asked, index = checked_genes(stack, genes)
         grid = make_grid(
-            stack, voxel_size, n_channels=stack.n_features if asked is None else len(asked), max_memory=max_memory
+            stack, voxel_size, n_channels=stack.n_scores if asked is None else len(asked), max_memory=max_memory
         )
         cells = fill(self.model, stack, grid, torch_generator(rng))
         made = compute_volume(self.field, grid, index)

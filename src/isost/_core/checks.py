@@ -76,6 +76,21 @@ def to_numbers(values: pd.Series | pd.DataFrame | np.ndarray) -> np.ndarray | li
     return raw.astype(np.float64)
 
 
+def check_adata(adata: AnnData) -> None:
+    """Refuse anything but an AnnData.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"adata: expected an AnnData, found {type(adata).__name__}. "
+            "Next: isost.pp.stack_sections(sections, z=depths) makes one AnnData of several."
+        )
+
+
 def check_names(adata: AnnData, problems: Problems) -> None:
     """Look for duplicate names of cells and genes, which could not be told apart in the result."""
     for axis, names in (("obs_names", adata.obs_names), ("var_names", adata.var_names)):

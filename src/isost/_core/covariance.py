@@ -23,16 +23,16 @@ _N_WINDOWS = 2
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One value for every feature.
+    """One value for every one of the P + Q scores of a stack.
 
     Attributes
     ----------
     length, depth_length
-        ``(P,)`` lengths of the short component, in the unit of the coordinates.
+        ``(P + Q,)`` lengths of the short component, in the unit of the coordinates.
     ratio
-        ``(P,)`` variance of the field over the variance of a cell about it.
+        ``(P + Q,)`` variance of the field over the variance of a cell about it.
     noise
-        ``(P,)`` variance of a cell about the field.
+        ``(P + Q,)`` variance of a cell about the field.
     """
 
     length: np.ndarray
@@ -66,10 +66,10 @@ def estimate(stack: Stack, *, views: Sequence[Stack] | None = None, seed: int = 
     spacing = spacing_of(stack)
     lengths = 2.5 * spacing * _LENGTHS
     depth_lengths = float(np.median(np.diff(stack.depths))) * _DEPTH_LENGTHS
-    centre = stack.features.mean(axis=0, dtype=np.float64)
+    centre = stack.scores.mean(axis=0, dtype=np.float64)
     rng = np.random.default_rng(seed)
     problems = [problem for view in views or [stack] for problem in _problems(view, centre, 2.5 * spacing, rng)]
-    likelihood = np.zeros((len(lengths), len(depth_lengths), len(_RATIOS), stack.n_features))
+    likelihood = np.zeros((len(lengths), len(depth_lengths), len(_RATIOS), stack.n_scores))
     noise = np.zeros_like(likelihood)
     for problem in problems:
         for i, length in enumerate(lengths):
@@ -77,9 +77,9 @@ def estimate(stack: Stack, *, views: Sequence[Stack] | None = None, seed: int = 
                 score, variance = problem.evaluate(Covariance(float(length), float(depth_length)))
                 likelihood[i, j] += score
                 noise[i, j] += variance / len(problems)
-    best = likelihood.reshape(np.prod(likelihood.shape[:3], dtype=int), stack.n_features).argmax(axis=0)
+    best = likelihood.reshape(np.prod(likelihood.shape[:3], dtype=int), stack.n_scores).argmax(axis=0)
     i, j, r = np.unravel_index(best, likelihood.shape[:3])
-    return Hyperparameters(lengths[i], depth_lengths[j], _RATIOS[r], noise[i, j, r, np.arange(stack.n_features)])
+    return Hyperparameters(lengths[i], depth_lengths[j], _RATIOS[r], noise[i, j, r, np.arange(stack.n_scores)])
 
 
 def spacing_of(stack: Stack) -> float:
@@ -117,8 +117,9 @@ class _Problem:
 
 
 def _problems(stack: Stack, centre: np.ndarray, side: float, rng: np.random.Generator) -> list[_Problem]:
-    coarse = _aggregate(stack.coords, stack.features - centre, stack.section_index, side, _MAX_GROUPS)
-    fine = _aggregate(stack.coords, stack.features - centre, stack.section_index, side, stack.n_cells)
+    scores = stack.scores - centre
+    coarse = _aggregate(stack.coords, scores, stack.section_index, side, _MAX_GROUPS)
+    fine = _aggregate(stack.coords, scores, stack.section_index, side, stack.n_cells)
     if len(fine.count) <= 1.5 * _MAX_GROUPS:
         return [fine]
     windows = []

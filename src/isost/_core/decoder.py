@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,12 @@ class Decoder:
 
         Raises
         ------
+        TypeError
+            If they are no names.
         KeyError
             If a gene is unknown; the message names the closest known ones.
         """
-        asked = [genes] if isinstance(genes, str) else list(genes)
+        asked = gene_names(genes)
         index = pd.Index(self.genes).get_indexer(pd.Index(asked, dtype=object))
         unknown = [str(gene) for gene, at in zip(asked, index, strict=True) if at < 0]
         if unknown:
@@ -80,6 +82,25 @@ class Decoder:
         return [lower[match] for match in difflib.get_close_matches(gene.lower(), lower, n=3, cutoff=0.5)]
 
 
+def gene_names(genes: str | Sequence[str]) -> list[str]:
+    """List the names that were asked for.
+
+    Raises
+    ------
+    TypeError
+        If they are no names.
+    """
+    names = [genes] if isinstance(genes, str) else list(genes) if isinstance(genes, Iterable) else [genes]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"genes: expected names, found {genes!r}. Next: pass genes=['Gad1', 'Slc17a6'], for instance.")
+    return names
+
+
+def loadings_key(use_rep: str) -> str:
+    """Name the key of `varm` where scanpy keeps the loadings of a representation."""
+    return "PCs" if use_rep == "X_pca" else use_rep
+
+
 def read_decoder(adata: AnnData, use_rep: str) -> Decoder | None:
     """Read the decoder of `obsm[use_rep]`, or None where no loadings belong to it.
 
@@ -88,12 +109,12 @@ def read_decoder(adata: AnnData, use_rep: str) -> Decoder | None:
     was decomposed: it is the intercept of the least-squares line of X on the scores, which is the mean of X on all
     cells and stays right on a subset of them; genes outside the mask of the PCA get least-squares loadings.
     """
-    key = "PCs" if use_rep == "X_pca" else use_rep
+    key = loadings_key(use_rep)
     scores = np.asarray(adata.obsm[use_rep], dtype=np.float64)
     loadings = np.asarray(adata.varm[key], dtype=np.float64) if key in adata.varm else None
     if loadings is None or loadings.ndim != 2 or loadings.shape[1] != scores.shape[1] or adata.n_vars == 0:
         return None
-    params = _pca_params(adata, use_rep)
+    params = pca_params(adata, use_rep)
     if params.get("mean") == MEAN_KEY and MEAN_KEY in adata.var:
         mean = adata.var[MEAN_KEY].to_numpy()
     else:
@@ -123,10 +144,20 @@ def least_squares_loadings(matrix: Any, scores: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(centred.T @ centred, cross.T, rcond=1e-10)[0].T
 
 
-def _pca_params(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
+def pca_params(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
+    """Look up what `scanpy.pp.pca` or `isost.pp.embed` noted of how a representation was made."""
     run = adata.uns.get("pca" if use_rep == "X_pca" else use_rep, {})
     params = run.get("params", {}) if isinstance(run, Mapping) else {}
     return params if isinstance(params, Mapping) else {}
+
+
+def layer_behind(adata: AnnData, use_rep: str) -> str | None:
+    """Name the layer of the expression that `obsm[use_rep]` was made of; None is X."""
+    params = pca_params(adata, use_rep)
+    if params.get("mean") == MEAN_KEY:
+        params = adata.uns.get("isost", {}).get("embed", {})
+    layer = params.get("layer")
+    return layer if layer in adata.layers else None
 
 
 def _describes(matrix: Any, scores: np.ndarray, loadings: np.ndarray) -> bool:

@@ -22,7 +22,7 @@ from isost._core.carry import Cells
 from isost._core.folder import absolute_path, written_beside
 from isost._core.grid import Grid
 from isost._core.stack import Stack
-from isost._core.tables import cells_obs, feature_names, make_table
+from isost._core.tables import REMAINDER, cells_obs, feature_names, make_table
 from isost._core.volume import Volume
 
 FORMAT_VERSION = 1
@@ -70,6 +70,9 @@ def build_spatialdata(
         "isost_uncertainty": _image(volume.std, names, grid),
         "isost_density": _image(per_volume, ["density"], grid),
     }
+    if len(volume.remainder):
+        channels = feature_names(REMAINDER, len(volume.remainder))
+        images["isost_remainder"] = _image(volume.remainder, channels, grid)
     # rows of a table belong to a label, so that SpatialData crops and colours them with it
     ids = np.zeros(grid.shape, dtype=np.int32)
     ids[volume.mask] = np.arange(1, volume.mask.sum() + 1)
@@ -159,7 +162,7 @@ def _voxels_table(
     obs = pd.DataFrame(index, columns=["z", "y", "x"], index=pd.RangeIndex(len(index)).astype(str))
     obs["n_cells"] = n_cells[volume.mask]
     centres = grid.origin + (index[:, ::-1] + 0.5) * grid.voxel_size
-    table = make_table(stack, centres, volume.features, obs, genes)
+    table = make_table(stack, centres, volume.scores, obs, genes)
     return _annotating("isost_voxel_ids", table, np.arange(1, len(index) + 1, dtype=np.int32))
 
 

@@ -103,15 +103,27 @@ def summarise(matrix: Any) -> Summary:
     return summary
 
 
-def check_expression(summary: Summary, where: str, problems: Problems) -> None:
-    """Look for missing, infinite, overflowed and negative values; all-zero genes and cells are no problem."""
-    if summary.nonfinite.any():
+def check_finite(matrix: Any, where: str, problems: Problems) -> None:
+    """Look for missing and infinite values only."""
+    bad = np.zeros(matrix.shape[0], dtype=bool)
+    for rows, block in row_blocks(matrix):
+        bad[rows] = _any_in_row(block, ~np.isfinite(block if isinstance(block, np.ndarray) else block.data))
+    _note_nonfinite(bad, where, problems)
+
+
+def _note_nonfinite(bad: np.ndarray, where: str, problems: Problems) -> None:
+    if bad.any():
         problems.add(
             where,
             expected="finite values",
-            found=f"NaN or infinity in {show_rows(summary.nonfinite)}",
+            found=f"NaN or infinity in {show_rows(bad)}",
             next=f"adata = adata[numpy.isfinite(numpy.ravel({where}.sum(axis=1)))].copy()  # without these cells",
         )
+
+
+def check_expression(summary: Summary, where: str, problems: Problems) -> None:
+    """Look for missing, infinite, overflowed and negative values; all-zero genes and cells are no problem."""
+    _note_nonfinite(summary.nonfinite, where, problems)
     if summary.integer and summary.negative.any():
         wrapped = f" ({summary.dtype} may have wrapped around)" if summary.dtype.kind == "i" else ""
         problems.add(

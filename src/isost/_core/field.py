@@ -20,12 +20,12 @@ _KEPT = 2
 
 @dataclass(frozen=True)
 class FieldValue:
-    """Best estimate of the mean features at places.
+    """Best estimate at places of the mean scores: of the features, then of the remainder of the genes.
 
     Attributes
     ----------
     mean, var
-        ``(n, P)`` float32: estimate and its variance.
+        ``(n, P + Q)`` float32: estimate and its variance.
     density
         ``(n,)`` float32: cells per unit area of the plane.
     """
@@ -43,7 +43,7 @@ class Field:
     model, stack
         What carries the cells, and the cells.
     hyper
-        Covariance of every feature.
+        Covariance of every score.
     width
         Standard deviation of the kernel of the density, input unit.
     density_floor
@@ -59,7 +59,7 @@ class Field:
         self.width = float(width)
         self.density_floor = float(density_floor)
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
-        self._centre = stack.features.mean(axis=0, dtype=np.float64)
+        self._centre = stack.scores.mean(axis=0, dtype=np.float64)
         self._gaps: dict[int, GapField] = {}
         self._densities: dict[float, KernelPlane] = {}
 
@@ -78,7 +78,7 @@ class Field:
     def predict(self, coords: np.ndarray) -> FieldValue:
         """Evaluate the field at ``(n, 3)`` places in the input's unit, at depths inside the stack."""
         coords = np.asarray(coords, dtype=np.float64)
-        p = self.stack.n_features
+        p = self.stack.n_scores
         mean, var = np.zeros((len(coords), p), np.float32), np.zeros((len(coords), p), np.float32)
         shares = self._gap_shares(coords[:, 2])
         for gap in np.flatnonzero((shares > 0).any(axis=0)):
@@ -97,11 +97,13 @@ class Field:
         ones = np.ones((len(z), 1))
         return np.concatenate([ones, passed], axis=1) - np.concatenate([passed, 0 * ones], axis=1)
 
+    def genes(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
+        """Mean ``(n, len(index))`` of genes of the decoder."""
+        return self.stack.decode(value.mean, index)
+
     def gene_std(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
-        """Return the standard deviation ``(n, len(index))`` of decoded genes, taking components as uncorrelated."""
-        if self.stack.decoder is None:
-            raise ValueError("Expected a representation with loadings; found none. Fit on obsm['X_pca'].")
-        return np.sqrt(value.var @ (self.stack.decoder.loadings[index] ** 2).T)
+        """Return the standard deviation ``(n, len(index))`` of decoded genes, taking scores as uncorrelated."""
+        return np.sqrt(value.var @ (self.stack.loadings_of(index) ** 2).T)
 
     def state(self) -> dict[str, np.ndarray]:
         return {

@@ -210,7 +210,7 @@ def _epochs(
         total = 0.0
         for index in torch.randperm(len(steps), generator=generator).tolist():
             gap, direction = steps[index]
-            loss = problem.loss(gap, direction, phase)
+            loss = _finite_loss(problem, gap, direction, phase, learning_rate)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -218,6 +218,20 @@ def _epochs(
             total += float(loss.detach())
         schedule.step()
         yield total / len(steps)
+
+
+def _finite_loss(problem: Objective, gap: int, direction: str, phase: str, learning_rate: float) -> torch.Tensor:
+    try:
+        loss = problem.loss(gap, direction, phase)
+        found = f"a loss of {float(loss.detach())}"
+    except FloatingPointError as error:
+        loss, found = torch.tensor(torch.nan), str(error)
+    if not torch.isfinite(loss):
+        raise ValueError(
+            f"learning_rate: expected one that training converges with, found that it diverges with {learning_rate:g} "
+            f"({found}). Next: pass a smaller one, or leave learning_rate out."
+        )
+    return loss
 
 
 def _copy(model: SDEModel) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ OVERLAP = 0.25  # of a gap: so far into the next ones a gap's field is asked
 
 
 class GapField:
-    """Posterior mean and variance of the features between two sections.
+    """Posterior mean and variance of the scores between two sections.
 
     The cells of up to two sections on either side are carried, noise-free, to the middle of the gap, where the field
     is stationary along depth but for what the covariance lets change; each keeps the depth at which it was measured.
@@ -34,9 +34,9 @@ class GapField:
     lower, upper
         Indices of the sections that bound the gap.
     hyper
-        Covariance of every feature.
+        Covariance of every score.
     centre
-        ``(P,)`` mean features.
+        ``(P + Q,)`` mean scores.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class GapField:
         plane, depths = _planes(stack, rows)
         bounds = self._frame[rows].min(axis=0), self._frame[rows].max(axis=0)
         rng = np.random.default_rng(0)
+        values = stack.scores[rows]
         self._groups = []
         for covariance, columns in hyper.groups():
             planes = Planes(self._frame[rows], plane, depths, covariance, bounds)
-            mean = planes.mean(stack.features[np.ix_(rows, columns)] - centre[columns], hyper.ratio[columns])
+            mean = planes.mean(values[:, columns] - centre[columns], hyper.ratio[columns])
             level = np.round(np.log10(hyper.ratio[columns])).astype(int)
             spreads = []
             for one in np.unique(level):
@@ -67,7 +68,7 @@ class GapField:
             self._groups.append((columns, planes, mean, spreads))
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance ``(n, P)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
+        """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
         place = self._to_frame(coords)
         z = coords[:, 2]
         mean, var = np.empty((len(coords), len(self._centre))), np.empty((len(coords), len(self._centre)))

@@ -25,6 +25,11 @@ def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor
     Returns
     -------
     ``(m, k)`` int64, nearest first, on the device of ``points``.
+
+    Raises
+    ------
+    FloatingPointError
+        If a point is not finite, on the CPU.
     """
     itself = query is None
     asked = points if query is None else query
@@ -32,6 +37,8 @@ def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor
     if points.is_cuda:
         found = _blocked_topk(points.detach(), asked.detach(), count + itself)
     else:
+        if not torch.isfinite(points).all():
+            raise FloatingPointError("points are not finite")
         tree = cKDTree(points.detach().numpy())
         found = torch.from_numpy(tree.query(asked.detach().numpy(), k=np.arange(1, count + itself + 1))[1]).long()
     return _without_self(found) if itself else found

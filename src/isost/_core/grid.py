@@ -176,7 +176,7 @@ def _counts(stack: Stack, size: float) -> tuple[float, float, float]:
 def _bytes(stack: Stack, size: float, n_channels: int) -> float:
     """Upper estimate of what the volume, its uncertainty, the pyramid, the cells and the tables take."""
     planes, rows, columns = _counts(stack, size)
-    per_voxel = 4 * n_channels * (2 + 1 / 3) + 4 * stack.n_features + 80
+    per_voxel = 4 * n_channels * (2 + 1 / 3) + 4 * stack.n_scores + 80
     per_cell = 4 * stack.n_features + 150
     return planes * rows * columns * per_voxel + planes * stack.n_cells / stack.n_sections * per_cell
 

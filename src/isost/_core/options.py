@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -82,7 +83,7 @@ class FitOptions:
             if value is None:
                 continue
             whole = "float" not in str(field.type)
-            number = isinstance(value, int) if whole else isinstance(value, int | float) and math.isfinite(value)
+            number = isinstance(value, Integral) if whole else isinstance(value, Real) and math.isfinite(value)
             if isinstance(value, bool) or not number:
                 problems.append(f"{field.name}: expected a {'whole' if whole else 'finite'} number, found {value!r}")
             elif (value < 0) if least == 0 else (value <= 0):
@@ -93,11 +94,13 @@ class FitOptions:
 
 def resolve(options: FitOptions, preset: str | None, defaults: dict[str, Any]) -> dict[str, Any]:
     """Settle the values a fit runs with: what was asked for, else the preset's, else the objective's defaults."""
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and preset not in list(PRESETS):
         raise KeyError(f"Expected a preset among {', '.join(PRESETS)}; found {preset!r}. Give one of these, or None.")
     chosen = {field.name: getattr(options, field.name) for field in fields(options)}
     row = PRESETS[preset] if preset is not None else None
     for name, value in chosen.items():
         if value is None:
             chosen[name] = getattr(row, name, defaults[name]) if row is not None else defaults[name]
+        else:
+            chosen[name] = int(value) if isinstance(value, Integral) else float(value)  # numpy's are not JSON-able
     return chosen

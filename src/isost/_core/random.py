@@ -26,7 +26,7 @@ def torch_generator(rng: Rng = None) -> torch.Generator:
     TypeError
         If `rng` is none of these.
     ValueError
-        If the seed is negative.
+        If the seed is negative or does not fit into 63 bits.
     """
     if isinstance(rng, torch.Generator) and rng.device.type == "cpu":
         return rng
@@ -58,6 +58,6 @@ def _draw_seed(rng: int | np.random.Generator | torch.Generator) -> int:
             f"rng: expected an int, a numpy.random.Generator, a torch.Generator or None, found {type(rng).__name__}. "
             "Next: pass rng=0, or numpy.random.default_rng(0)."
         ) from None
-    if seed < 0:
-        raise ValueError(f"rng: expected a seed of 0 or more, found {seed}. Next: pass rng={-seed}.")
+    if not 0 <= seed <= _SEEDS:
+        raise ValueError(f"rng: expected a seed from 0 to {_SEEDS} (2**63 - 1), found {seed}. Next: pass rng=0.")
     return seed

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
+from isost._core.checks import show, to_numbers
+from isost._core.decoder import gene_names
+from isost._core.positions import LARGEST_COORDINATE
 from isost._core.stack import Decoder, Stack
 
 
@@ -18,22 +21,26 @@ def checked_places(stack: Stack, coords: np.ndarray) -> np.ndarray:
     TypeError
         If they are not numbers.
     ValueError
-        If the shape is another, a place is NaN or infinite, or a depth lies outside the stack.
+        If the shape is another, a place is NaN, infinite or beyond any tissue, or a depth lies outside the stack.
     """
     try:
-        places = np.array(coords, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        places = to_numbers(np.asarray(coords))
+    except ValueError as error:  # rows of different lengths
         raise TypeError(
-            f"coords: expected numbers (n, 3), found {type(coords).__name__} that is not: {error}. "
-            "Next: numpy.column_stack([x, y, z])."
+            f"coords: expected numbers (n, 3), found {error}. Next: numpy.column_stack([x, y, z])."
         ) from error
+    if isinstance(places, list):
+        raise TypeError(
+            f"coords: expected numbers (n, 3), found {show(places)} in {type(coords).__name__}. "
+            "Next: numpy.column_stack([x, y, z])."
+        )
     if places.ndim != 2 or places.shape[1] != 3:
         raise ValueError(f"coords: expected shape (n, 3), found {places.shape}. Next: numpy.column_stack([x, y, z]).")
-    bad = np.flatnonzero(~np.isfinite(places).all(axis=1))
-    if bad.size:
+    near = (np.abs(places) <= LARGEST_COORDINATE).all(axis=1)
+    if not near.all():
         raise ValueError(
-            f"coords: expected finite places, found {bad.size} of {len(places)} with NaN or infinity. "
-            "Next: coords[numpy.isfinite(coords).all(axis=1)]."
+            f"coords: expected places within {LARGEST_COORDINATE:g}, found {(~near).sum()} of {len(places)} with NaN, "
+            f"infinity or beyond. Next: coords[(abs(coords) <= {LARGEST_COORDINATE:g}).all(axis=1)]."
         )
     places[:, 2] = _inside(stack, places[:, 2])
     return places
@@ -65,11 +72,31 @@ def as_number(name: str, value: object) -> float:
     return float(value)
 
 
+def as_whole(name: str, value: object, least: int) -> int:
+    """Make an int of one whole number.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    ValueError
+        If it is below `least`.
+    """
+    wanted = f"{name}: expected a whole number of {least} or more, found {value!r}. Next: pass {name}={max(least, 1)}."
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(wanted)
+    if value < least:
+        raise ValueError(wanted)
+    return int(value)
+
+
 def checked_genes(stack: Stack, genes: str | Sequence[str] | None) -> tuple[list[str] | None, np.ndarray | None]:
     """Distinct names of the genes asked for and their positions in the decoder; None, None where none are.
 
     Raises
     ------
+    TypeError
+        If they are no names.
     KeyError
         If a gene is unknown.
     ValueError
@@ -77,7 +104,7 @@ def checked_genes(stack: Stack, genes: str | Sequence[str] | None) -> tuple[list
     """
     if genes is None:
         return None, None
-    asked = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
+    asked = list(dict.fromkeys(gene_names(genes)))
     if not asked:
         raise ValueError("genes: expected names, found an empty list. Next: leave genes out.")
     return asked, decoder_of(stack).index(asked)

@@ -9,10 +9,11 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.checks import Problems, check_names, show, show_rows, to_numbers
-from isost._core.decoder import Decoder, read_decoder
-from isost._core.expression import check_expression, expression_of, summarise
+from isost._core.checks import Problems, check_adata, check_names, show, show_rows, to_numbers
+from isost._core.decoder import Decoder, layer_behind, loadings_key, read_decoder
+from isost._core.expression import check_expression, check_finite, expression_of, summarise
 from isost._core.positions import read_coords
+from isost._core.remainder import Remainder, read_remainder
 from isost._core.sections import SECTION_KEY, Sections, read_sections
 from isost._core.units import MILLIMETRE, read_unit
 
@@ -83,6 +84,8 @@ class Stack:
         Features to genes, or None for a representation without loadings.
     unit
         Unit of `coords`.
+    remainder
+        What the features leave of the genes, where neighbouring cells share it; None without loadings.
     """
 
     coords: np.ndarray
@@ -95,6 +98,7 @@ class Stack:
     use_rep: str
     decoder: Decoder | None
     unit: str
+    remainder: Remainder | None = None
 
     @property
     def n_cells(self) -> int:
@@ -107,6 +111,35 @@ class Stack:
     @property
     def n_features(self) -> int:
         return self.features.shape[1]
+
+    @property
+    def n_scores(self) -> int:
+        return self.n_features + (0 if self.remainder is None else self.remainder.scores.shape[1])
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(n, P + Q) float32: features, then the scores of the remainder. The field is of these."""
+        return self.features if self.remainder is None else np.hstack([self.features, self.remainder.scores])
+
+    def loadings_of(self, index: np.ndarray) -> np.ndarray:
+        """(len(index), P + Q) float32 loadings of the scores, of genes `index` of the decoder.
+
+        Raises
+        ------
+        ValueError
+            If the representation has no loadings.
+        """
+        if self.decoder is None:
+            raise ValueError("Expected a representation with loadings; found none. Fit on obsm['X_pca'].")
+        parts = [self.decoder.loadings[index]]
+        if self.remainder is not None:
+            parts.append(self.remainder.loadings[index])
+        return np.hstack(parts)
+
+    def decode(self, scores: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Features (n, P), or scores (n, P + Q), to genes `index` of the decoder: (n, len(index)) float32."""
+        loadings = self.loadings_of(index)[:, : scores.shape[1]]
+        return np.asarray(scores, dtype=np.float32) @ loadings.T + self.decoder.mean[index]  # type: ignore[union-attr]
 
     @property
     def section_index(self) -> np.ndarray:
@@ -132,6 +165,7 @@ class Stack:
             self,
             coords=self.coords[rows],
             features=self.features[rows],
+            remainder=self.remainder and replace(self.remainder, scores=self.remainder.scores[rows]),
             starts=np.concatenate([[0], np.cumsum(np.diff(self.starts)[keep])]),
             depths=self.depths[keep],
             names=tuple(self.names[k] for k in keep),
@@ -171,6 +205,7 @@ def read_stack(
         If `adata` is no AnnData.
     ValueError
         If the stack cannot be read. Every problem is listed: what was expected, what was found, what to run next.
+        Expression is looked at where the representation has loadings, so that it decodes.
 
     Examples
     --------
@@ -186,24 +221,31 @@ def read_stack(
     """
     problems, coords, sections = _read_geometry(adata, section_key, spatial_key, depth_key)
     features = _read_features(adata, use_rep, problems)
-    if features is None and use_rep not in adata.obsm and adata.X is not None:
-        check_expression(summarise(expression_of(adata)), "adata.X", problems)
+    _check_behind(adata, use_rep, problems)
     if problems or coords is None or sections is None or features is None:
         raise problems.error("The stack cannot be read")
     obs_names = np.asarray(adata.obs_names, dtype=str)
     rows = np.lexsort((obs_names, sections.index))
     sizes = np.bincount(sections.index, minlength=len(sections.depths))
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    coords, features, decoder = coords[rows], features[rows], read_decoder(adata, use_rep)
+    remainder = None
+    if decoder is not None:
+        remainder = read_remainder(
+            adata, use_rep, rows, coords=coords, starts=starts, features=features, decoder=decoder
+        )
     return Stack(
-        coords=coords[rows],
-        features=features[rows],
-        starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        coords=coords,
+        features=features,
+        starts=starts,
         depths=sections.depths,
         names=sections.names,
         rows=rows,
         obs_names=obs_names[rows],
         use_rep=use_rep,
-        decoder=read_decoder(adata, use_rep),
+        decoder=decoder,
         unit=read_unit(adata),
+        remainder=remainder,
     )
 
 
@@ -237,17 +279,25 @@ def check_stack(
 def _read_geometry(
     adata: AnnData, section_key: str | None, spatial_key: str, depth_key: str | None
 ) -> tuple[Problems, np.ndarray | None, Sections | None]:
-    if not isinstance(adata, AnnData):
-        raise TypeError(
-            f"adata: expected an AnnData, found {type(adata).__name__}. "
-            "Next: isost.pp.stack_sections(sections, z=depths) makes one AnnData of several."
-        )
+    check_adata(adata)
     if not adata.n_obs:
         raise ValueError("adata: expected cells, found an AnnData without any. Next: look at how it was subset.")
     problems = Problems()
     check_names(adata, problems)
     coords = read_coords(adata, spatial_key, depth_key, problems)
     return problems, coords, read_sections(adata, section_key, coords, problems)
+
+
+def _check_behind(adata: AnnData, use_rep: str, problems: Problems) -> None:
+    """Check the expression that is still to be embedded, or that a representation with loadings decodes to."""
+    layer = layer_behind(adata, use_rep)
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if layer is None and adata.X is None:
+        return
+    if use_rep not in adata.obsm:
+        check_expression(summarise(expression_of(adata, layer)), where, problems)
+    elif loadings_key(use_rep) in adata.varm:
+        check_finite(expression_of(adata, layer), where, problems)
 
 
 def _read_features(adata: AnnData, use_rep: str, problems: Problems) -> np.ndarray | None:

@@ -24,15 +24,18 @@ class Volume:
         (z, y, x) float32, cells per unit area of a plane.
     mask
         (z, y, x) bool, inside the tissue.
-    features
-        (m, P) float32, features at the m voxels inside, x running fastest.
+    remainder
+        (Q, z, y, x) float32, scores of the remainder beside features; no channel beside genes, which contain it.
+    scores
+        (m, P + Q) float32, scores at the m voxels inside, x running fastest.
     """
 
     mean: np.ndarray
     std: np.ndarray
     density: np.ndarray
     mask: np.ndarray
-    features: np.ndarray
+    remainder: np.ndarray
+    scores: np.ndarray
 
 
 def compute_volume(field: Field, grid: Grid, genes: np.ndarray | None) -> Volume:
@@ -43,14 +46,16 @@ def compute_volume(field: Field, grid: Grid, genes: np.ndarray | None) -> Volume
     genes
         Positions of genes in the decoder, to have them as channels; None for the features.
     """
-    decoder = field.stack.decoder
-    n_channels = field.stack.n_features if genes is None else len(genes)
+    n_features = field.stack.n_features
+    n_channels = n_features if genes is None else len(genes)
+    n_beside = field.stack.n_scores - n_features if genes is None else 0
     mean = np.full((n_channels, *grid.shape), np.nan, dtype=np.float32)
     std = mean.copy()
+    remainder = np.full((n_beside, *grid.shape), np.nan, dtype=np.float32)
     density = np.zeros(grid.shape, dtype=np.float32)
     mask = np.zeros(grid.shape, dtype=bool)
-    features = []
-    per_plane = grid.shape[1] * grid.shape[2] * 4 * (4 * field.stack.n_features + n_channels + 6)
+    scores = []
+    per_plane = grid.shape[1] * grid.shape[2] * 4 * (4 * field.stack.n_scores + n_channels + 6)
     step = max(1, int(_BLOCK_BYTES // per_plane))
     for start in range(0, grid.shape[0], step):
         planes = slice(start, min(start + step, grid.shape[0]))
@@ -60,10 +65,12 @@ def compute_volume(field: Field, grid: Grid, genes: np.ndarray | None) -> Volume
         mask[planes] = inside
         at = inside.ravel()
         value = FieldValue(value.mean[at], value.var[at], value.density[at])
-        features.append(value.mean)
+        scores.append(value.mean)
         if genes is None:
-            mean[:, planes][:, inside], std[:, planes][:, inside] = value.mean.T, np.sqrt(value.var).T
-        elif decoder is not None:
-            mean[:, planes][:, inside] = (value.mean @ decoder.loadings[genes].T + decoder.mean[genes]).T
+            mean[:, planes][:, inside] = value.mean[:, :n_features].T
+            std[:, planes][:, inside] = np.sqrt(value.var[:, :n_features]).T
+            remainder[:, planes][:, inside] = value.mean[:, n_features:].T
+        else:
+            mean[:, planes][:, inside] = field.genes(value, genes).T
             std[:, planes][:, inside] = field.gene_std(value, genes).T
-    return Volume(mean, std, density, mask, np.concatenate(features))
+    return Volume(mean, std, density, mask, remainder, np.concatenate(scores))

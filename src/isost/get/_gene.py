@@ -6,14 +6,14 @@ from spatialdata import SpatialData, get_pyramid_levels
 from spatialdata.transformations import get_transformation
 from xarray import DataArray
 
-from isost._core.decoder import MEAN_KEY, Decoder
-from isost._core.tables import feature_names, loadings_key
+from isost._core.decoder import MEAN_KEY, Decoder, loadings_key
+from isost._core.tables import REMAINDER, feature_names
 
 
 def gene(sdata: SpatialData, name: str) -> DataArray:
     """Take one gene of a reconstructed volume, decoded from the features when it is computed.
 
-    A volume of features g is decoded as x = mean + loadings @ g, voxel by voxel.
+    A volume of features g and remainder r is decoded as x = mean + L @ g + M @ r, voxel by voxel.
 
     Parameters
     ----------
@@ -30,6 +30,8 @@ def gene(sdata: SpatialData, name: str) -> DataArray:
 
     Raises
     ------
+    TypeError
+        If `sdata` is no SpatialData, or `name` no name.
     KeyError
         If there is no volume, or the gene is unknown.
     ValueError
@@ -43,6 +45,12 @@ def gene(sdata: SpatialData, name: str) -> DataArray:
     >>> isost.get.gene(sdata, "gene_3").dims
     ('z', 'y', 'x')
     """
+    if not isinstance(sdata, SpatialData):
+        raise TypeError(
+            f"sdata: expected a SpatialData, found {type(sdata).__name__}. Next: isost.tl.reconstruct(adata) makes one."
+        )
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected the name of one gene, found {name!r}. Next: one of adata.var_names.")
     if "isost_volume" not in sdata.images:
         raise KeyError(
             f"Expected the image 'isost_volume', found {', '.join(map(repr, sdata.images)) or 'no image'}. "
@@ -54,20 +62,23 @@ def gene(sdata: SpatialData, name: str) -> DataArray:
     if name in image.coords["c"].values:
         values = image.sel(c=name).data
     else:
-        decoder = _decoder(sdata, image.coords["c"].values.tolist(), run.get("use_rep", "X_pca"))
+        decoder, beside = _decoder(sdata, image.coords["c"].values.tolist(), run.get("use_rep", "X_pca"))
         at = decoder.index(name)[0]
         values = da.tensordot(decoder.loadings[at], image.data, axes=(0, 0)) + decoder.mean[at]
+        if beside is not None and "isost_remainder" in sdata.images:
+            values = values + da.tensordot(beside[at], sdata.images["isost_remainder"].data, axes=(0, 0))
     coords = _centres(element, dict(zip(("z", "y", "x"), values.shape, strict=True)))
     return DataArray(values, dims=("z", "y", "x"), coords=coords, name=name, attrs={"unit": run.get("unit", "um")})
 
 
-def _decoder(sdata: SpatialData, channels: list[str], use_rep: str) -> Decoder:
-    """Find what the features of the volume decode by, which the tables keep."""
+def _decoder(sdata: SpatialData, channels: list[str], use_rep: str) -> tuple[Decoder, np.ndarray | None]:
+    """Find what the features of the volume, and the remainder beside them, decode by, which the tables keep."""
     key = loadings_key(use_rep)
     for table in (sdata.tables[name] for name in ("isost_voxels", "isost_cells") if name in sdata.tables):
         if key in table.varm and channels == feature_names(use_rep, table.varm[key].shape[1]):
             mean = table.var[MEAN_KEY].to_numpy(dtype=np.float32)
-            return Decoder(tuple(table.var_names), np.asarray(table.varm[key], dtype=np.float32), mean)
+            beside = np.asarray(table.varm[REMAINDER], dtype=np.float32) if REMAINDER in table.varm else None
+            return Decoder(tuple(table.var_names), np.asarray(table.varm[key], dtype=np.float32), mean), beside
     raise KeyError(
         f"name: expected a channel of the volume ({', '.join(channels[:5])}{', ...' * (len(channels) > 5)}), "
         "which holds no features that genes could be decoded from. Next: reconstruct without genes=, or with this one."

@@ -8,12 +8,13 @@ import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.checks import Problems, show
+from isost._core.checks import Problems, check_adata, show
 from isost._core.decoder import MEAN_KEY, least_squares_loadings
 from isost._core.expression import Summary, check_expression, expression_of, is_clipped, summarise
+from isost._core.normalise import Normalisation, choose_normalisation, lognormalise
 from isost._core.random import Rng, numpy_generator
+from isost._core.requests import as_number, as_whole
 from isost._logging import logger
-from isost.pp._normalise import Normalisation, choose_normalisation, lognormalise
 
 # Up to so many genes their covariance is computed, in one pass over the cells; beyond, Lanczos steps take less time.
 # The product of a sparse matrix with itself is slow: 100,000 cells x 1,122 genes took 36 s, Lanczos steps 22 s.
@@ -83,6 +84,8 @@ def embed(
 
     Raises
     ------
+    TypeError
+        If `adata` is no AnnData, or a number none.
     ValueError
         For a view or a backed AnnData, non-finite, overflowed or negative counts, or no variation; nothing is written.
 
@@ -135,8 +138,10 @@ def embed(
 def _check_arguments(
     adata: AnnData, n_comps: int, n_top_genes: int | None, target_sum: float | None, section_key: str | None
 ) -> None:
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"adata: expected an AnnData, found {type(adata).__name__}. Next: isost.pp.stack_sections(...)")
+    check_adata(adata)
+    as_whole("n_comps", n_comps, 1)
+    if n_top_genes is not None:
+        as_whole("n_top_genes", n_top_genes, 1)
     problems = Problems()
     if adata.is_view:
         problems.add(
@@ -147,13 +152,12 @@ def _check_arguments(
         )
     if adata.isbacked:
         problems.add("adata", expected="data in memory", found="a backed AnnData", next="adata = adata.to_memory()")
-    if min(adata.shape) < 2:
+    if min(adata.shape) < 2 and (adata.X is not None or adata.layers):
         problems.add(
             "adata", expected="two cells and two genes or more", found=f"shape {adata.shape}", next="look at the subset"
         )
-    for name, value in (("n_comps", n_comps), ("n_top_genes", n_top_genes), ("target_sum", target_sum)):
-        if value is not None and not value > 0:
-            problems.add(name, expected="a number above 0", found=f"{value!r}", next=f"leave {name} out")
+    if target_sum is not None and not 0 < as_number("target_sum", target_sum) < np.inf:
+        problems.add("target_sum", expected="a number above 0", found=f"{target_sum!r}", next="leave target_sum out")
     if section_key is not None and section_key not in adata.obs:
         columns = f"{section_key!r}, while the columns are {show(adata.obs)}"
         problems.add("section_key", expected="a column of adata.obs", found=columns, next="name one of these")

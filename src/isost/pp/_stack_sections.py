@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def stack_sections(
     Raises
     ------
     TypeError
-        If a section is no AnnData.
+        If a section is no AnnData, or `section_key` no name.
     ValueError
         If depths or positions are missing, not numbers or not finite, two depths are equal, sections are empty, names
         of genes occur twice or no gene is shared. All problems are listed.
@@ -107,13 +107,18 @@ def stack_sections(
 
 
 def _name_sections(adatas: Sequence[AnnData] | Mapping[str, AnnData], section_key: str) -> dict[str, AnnData]:
-    listed = list(adatas.values()) if isinstance(adatas, Mapping) else adatas
-    if isinstance(listed, AnnData) or not all(isinstance(one, AnnData) for one in listed):
-        others = [listed] if isinstance(listed, AnnData) else [one for one in listed if not isinstance(one, AnnData)]
+    if isinstance(adatas, AnnData) or not isinstance(adatas, Iterable):
+        others: list[object] = [adatas]
+    else:
+        listed = list(adatas.values()) if isinstance(adatas, Mapping) else list(adatas)
+        others = [one for one in listed if not isinstance(one, AnnData)]
+    if others:
         raise TypeError(
             f"adatas: expected a list or mapping of AnnData, found {show({type(one).__name__ for one in others})}. "
             "Next: isost.pp.stack_sections([first, second], z=[0, 50])."
         )
+    if not isinstance(section_key, str):
+        raise TypeError(f"section_key: expected a column to write, found {section_key!r}. Next: leave section_key out.")
     if isinstance(adatas, Mapping):
         return {str(name): section for name, section in adatas.items()}
     own = [list(one.obs[section_key].astype(str).unique()) if section_key in one.obs else [] for one in listed]

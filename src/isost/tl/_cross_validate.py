@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from isost._core.baselines import Kernel, Nearest, Predictor, Union
+from isost._core.checks import check_adata
+from isost._core.expression import expression_of
 from isost._core.random import Rng, numpy_generator
+from isost._core.requests import as_whole
 from isost._core.sections import Sections
 from isost._logging import logger
 from isost.tl._fit import checked_options, fit
@@ -82,7 +84,7 @@ def cross_validate(
     ValueError
         If the stack cannot be read, or there is no inner section to hold out.
     TypeError
-        If an option is unknown.
+        If an option is unknown, or something is no number or no AnnData.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def cross_validate(
     (['isost', 'nearest', 'union', 'kernel', 'ceiling'], ['s2'])
     """
     started = perf_counter()
-    checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS})
+    check_request(adata, n_comps, n_draws, options)
     keys = Keys(section_key, spatial_key, depth_key)
     sections = read_geometry(adata, keys)[1]
     folds = choose_folds(sections, hold_out)
@@ -107,6 +109,23 @@ def cross_validate(
     scores = sort_scores(pd.DataFrame(records))
     logger.info("cross_validate: %d sections scored in %.1f s", len({*scores["section"]}), perf_counter() - started)
     return scores
+
+
+def check_request(adata: AnnData, n_comps: int, n_draws: int, options: dict[str, Any]) -> None:
+    """Refuse what no fit could be made or scored with.
+
+    Raises
+    ------
+    TypeError
+        If `adata` is no AnnData, a number none, or an option unknown.
+    ValueError
+        If a number is below 1, an option is impossible, or there is no expression.
+    """
+    check_adata(adata)
+    expression_of(adata)
+    as_whole("n_comps", n_comps, 1)
+    as_whole("n_draws", n_draws, 1)
+    checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS}).check()
 
 
 def score_fold(
@@ -145,13 +164,10 @@ def choose_folds(sections: Sections, hold_out: Literal["each", "alternate"] | in
         )
     if isinstance(hold_out, str) and hold_out in ("each", "alternate"):
         return [[k] for k in inner] if hold_out == "each" else [inner[::2]]
-    if isinstance(hold_out, (int, np.integer)):
-        if hold_out < 2:
-            raise ValueError(
-                f"hold_out: expected 2 or more fits, found {hold_out}. Next: hold_out='alternate' for one fit."
-            )
-        return [fold for start in range(int(hold_out)) if (fold := inner[start :: int(hold_out)])]
-    names = [hold_out] if isinstance(hold_out, str) else [str(name) for name in hold_out]
+    if not isinstance(hold_out, Iterable):
+        n_fits = as_whole("hold_out", hold_out, 2)
+        return [fold for start in range(n_fits) if (fold := inner[start::n_fits])]
+    names = [hold_out] if isinstance(hold_out, str) else list(dict.fromkeys(map(str, hold_out)))
     unknown = [name for name in names if name not in [sections.names[k] for k in inner]]
     if unknown or not names:
         raise ValueError(

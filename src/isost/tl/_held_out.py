@@ -13,12 +13,12 @@ from isost._core.baselines import Cloud, Training
 from isost._core.carry import carry, thin
 from isost._core.checks import Problems
 from isost._core.held_out import HeldOut, Split
+from isost._core.normalise import Normalisation, lognormalise, recorded_normalisation
 from isost._core.positions import read_coords
 from isost._core.random import torch_generator
 from isost._core.sections import Sections, read_sections
 from isost.metrics import bin_side
 from isost.pp._embed import embed
-from isost.pp._normalise import Normalisation, lognormalise, recorded_normalisation
 from isost.reconstruction import Reconstruction
 
 # Of more genes than this the most variable ones are scored.

@@ -138,7 +138,7 @@ def _checked_request(
 ) -> float:
     """Check what is asked of the volume; return the size of its voxels."""
     asked, _ = checked_genes(stack, genes)
-    n_channels = stack.n_features if asked is None else len(asked)
+    n_channels = stack.n_scores if asked is None else len(asked)
     return make_grid(stack, voxel_size, n_channels=n_channels, max_memory=max_memory).voxel_size
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -9,9 +9,9 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._core.random import Rng, numpy_generator
+from isost._core.requests import as_whole
 from isost._logging import logger
-from isost.tl._cross_validate import FIT_ARGUMENTS, score_fold, sort_scores
-from isost.tl._fit import checked_options
+from isost.tl._cross_validate import check_request, score_fold, sort_scores
 from isost.tl._held_out import Keys, read_geometry
 
 
@@ -62,7 +62,7 @@ def section_titration(
     ValueError
         If the stack cannot be read, or a step leaves fewer than two sections or none between them.
     TypeError
-        If an option is unknown.
+        If an option is unknown, or something is no number or no AnnData.
 
     Examples
     --------
@@ -73,12 +73,13 @@ def section_titration(
     {2: 100.0, 4: 200.0}
     """
     started = perf_counter()
-    checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS})
+    check_request(adata, n_comps, n_draws, options)
     keys = Keys(section_key, spatial_key, depth_key)
     coords, sections = read_geometry(adata, keys)
     n_sections = len(sections.names)
+    steps = [as_whole("steps", step, 1) for step in (steps if isinstance(steps, Iterable) else [steps])]
     wrong = [step for step in steps if not 2 <= step <= n_sections - 1]
-    if wrong or not len(steps):
+    if wrong or not steps:
         raise ValueError(
             f"steps: expected numbers from 2 to {n_sections - 1}, so that two sections or more are kept, "
             f"found {wrong or 'none'}. Next: leave them out, or measure more sections."
@@ -96,7 +97,7 @@ def section_titration(
         )  # fmt: skip
         table = sort_scores(pd.DataFrame(records))
         depths = np.array([coords[sections.index == k, 2].mean() for k in kept])
-        table["step"], table["spacing"] = int(step), float(np.median(np.diff(depths)))
+        table["step"], table["spacing"] = step, float(np.median(np.diff(depths)))
         table["distance"] = np.abs(table["depth"].to_numpy()[:, None] - depths).min(axis=1)
         tables.append(table)
     logger.info("section_titration: %d fits in %.1f s", len(tables), perf_counter() - started)

@@ -36,6 +36,9 @@ class LinearField:
         inside = np.hypot(coords[:, 0] - 200, coords[:, 1] - 150) < 140
         return FieldValue(mean, (mean / 50) ** 2, np.where(inside, 2e-3, 0).astype(np.float32))
 
+    def genes(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
+        return self.stack.decode(value.mean, index)
+
     def gene_std(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
         return np.sqrt(value.var @ (self.stack.decoder.loadings[index] ** 2).T)
 
@@ -239,7 +242,7 @@ def test_planes_computed_in_blocks_are_the_same(stack: Stack, monkeypatch: pytes
     whole = compute_volume(LinearField(stack), grid, None)
     monkeypatch.setattr("isost._core.volume._BLOCK_BYTES", 1)
     by_plane = compute_volume(LinearField(stack), grid, None)
-    for name in ("mean", "std", "density", "mask", "features"):
+    for name in ("mean", "std", "density", "mask", "remainder", "scores"):
         assert np.array_equal(getattr(whole, name), getattr(by_plane, name), equal_nan=True)
 
 

@@ -10,8 +10,8 @@ from anndata import AnnData, read_h5ad
 from scipy import sparse
 
 import isost
+from isost._core.normalise import lognormalise
 from isost._core.stack import read_stack
-from isost.pp._normalise import lognormalise
 
 
 @pytest.fixture

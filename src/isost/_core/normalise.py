@@ -134,7 +134,11 @@ def lognormalise(adata: AnnData, normalisation: Normalisation | None = None) -> 
            [0.  , 1.61]], dtype=float32)
     """
     how = recorded_normalisation(adata) if normalisation is None else normalisation
-    raw = expression_of(adata, how.layer)
+    return lognormal(expression_of(adata, how.layer), how)
+
+
+def lognormal(raw: np.ndarray | sparse.spmatrix, how: Normalisation) -> np.ndarray | sparse.csr_matrix:
+    """Log-normalise rows (n, G) of a matrix, which is left as it is: float32, CSR where it is sparse."""
     matrix = sparse.csr_matrix(raw, dtype=np.float32, copy=True) if sparse.issparse(raw) else np.array(raw, np.float32)
     values: np.ndarray = matrix if isinstance(matrix, np.ndarray) else matrix.data
     if how.target_sum is not None:

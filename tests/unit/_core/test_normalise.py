@@ -8,7 +8,7 @@ from scipy import sparse
 
 import isost
 from isost._core.expression import summarise
-from isost.pp._normalise import Normalisation, choose_normalisation, lognormalise
+from isost._core.normalise import Normalisation, choose_normalisation, lognormalise
 
 
 @pytest.fixture
