@@ -21,6 +21,7 @@ _SIDE = 5.4  # inches that the large panel and the strip beside it share
 _LEAST = 2.6  # inches of the large panel's longer side, where depth is the longest side of the block
 _THINNEST = 0.11  # smallest strip that can still be read, in units of the large panel's longer side
 _GAP = 0.34
+_ROOM = 0.025  # about the volume in the plane, of its longer side: tissue that fills it is not cut by the frame
 _MARGINS = {"left": 0.8, "right": 1.05, "bottom": 0.62, "top": 0.42}
 # Across z, y and x: the axes drawn to the right and upwards.
 _PANELS = ((2, 0, 1), (1, 0, 2), (0, 2, 1))
@@ -30,6 +31,7 @@ def orthoviews(
     sdata: SpatialData,
     color: str,
     *,
+    label: str | None = None,
     position: Sequence[float | None] | None = None,
     depth_scale: float | None = None,
     cmap: str = "viridis",
@@ -52,6 +54,8 @@ def orthoviews(
     color
         A gene (log-normalised expression, decoded from the components), a channel of the volume such as ``"PC1"``,
         ``"density"`` or ``"uncertainty"``.
+    label
+        What the colour bar calls it, for instance the symbol of a gene that is named by an identifier.
     position
         (x, y, z) of the planes in the unit of the volume; None, or None in a place, is the middle of the tissue.
     depth_scale
@@ -90,7 +94,7 @@ def orthoviews(
     >>> axes[0].get_xlabel(), axes[1].get_xlabel()
     ('', 'x (µm)')
     """
-    volume = read_volume(sdata, color)
+    volume = read_volume(sdata, color, label)
     indices = volume.indices(position)
     planes = [volume.plane(across, indices[across]) for across, _, _ in _PANELS]
     drawn = np.concatenate([plane.ravel() for plane in planes])
@@ -118,9 +122,16 @@ def _depth_scale(volume: Volume, asked: float | None) -> float:
     return max(1.0, float(np.ceil(_THINNEST * max(across, along) / deep)))
 
 
+def _frame(volume: Volume, axis: int) -> tuple[float, float]:
+    """Limits of an axis of the panels."""
+    low, high = volume.edges(axis)
+    room = _ROOM * max(volume.extents()[:2]) if axis < 2 else 0.0
+    return low - room, high + room
+
+
 def _layout(volume: Volume, stretch: float) -> tuple[Figure, np.ndarray, Axes]:
     """Place axes by inches, so that the panels share one scale and their borders line up."""
-    across, along, deep = volume.extents()
+    across, along, deep = (high - low for low, high in (_frame(volume, axis) for axis in range(3)))
     deep *= stretch
     inch = max(_SIDE / (max(across, along) + deep), _LEAST / max(across, along))
     across, along, deep = across * inch, along * inch, deep * inch
@@ -163,7 +174,7 @@ def _draw_plane(
         interpolation="nearest",
         aspect={2: 1.0, 1: stretch, 0: 1.0 / stretch}[across],
     )
-    ax.set_autoscale_on(False)
+    ax.set(xlim=_frame(volume, right), ylim=_frame(volume, up))
     outline = [effects.withStroke(linewidth=1.6, foreground="black", alpha=0.45)]
     line: dict[str, Any] = {"color": "white", "lw": 0.7, "path_effects": outline}
     ax.axvline(volume.centre(right, indices[right]), **line)
@@ -186,11 +197,12 @@ def _label(axes: np.ndarray, volume: Volume, indices: tuple[int, int, int], stre
     beside.tick_params(labelleft=False)
     low, high = volume.edges(2)
     _mark_sections(under, volume.sections[(volume.sections >= low) & (volume.sections <= high)])
+    long = max(len(f"{depth:.0f}") for depth in (low, high))
     for axis, inches, apart in (
         (main.xaxis, _inches(main)[0], 0.7),
         (main.yaxis, _inches(main)[1], 0.7),
         (under.yaxis, _inches(under)[1], 0.2),
-        (beside.xaxis, _inches(beside)[0], 0.3),
+        (beside.xaxis, _inches(beside)[0], 0.12 * (1 + long)),
     ):
         axis.set_major_locator(MaxNLocator(int(np.clip(inches / apart, 1, 7)), min_n_ticks=2))
 

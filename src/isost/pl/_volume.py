@@ -92,8 +92,11 @@ class Volume:
         return int(np.searchsorted(tissue, tissue[-1] / 2))
 
 
-def read_volume(sdata: SpatialData, color: str) -> Volume:
-    """Find a gene or channel, the density or the uncertainty of a reconstruction, and where its voxels lie."""
+def read_volume(sdata: SpatialData, color: str, called: str | None = None) -> Volume:
+    """Find a gene or channel, the density or the uncertainty of a reconstruction, and where its voxels lie.
+
+    `called` names it in the label, in place of `color`.
+    """
     if not isinstance(sdata, SpatialData):
         raise TypeError(
             f"sdata: expected a SpatialData, found {type(sdata).__name__}. Next: isost.tl.reconstruct(adata) makes "
@@ -104,15 +107,15 @@ def read_volume(sdata: SpatialData, color: str) -> Volume:
     per_volume = run.get("density", {}).get("unit", "cells / um^3").replace("um", "µm").replace("^3", "³")
     channels = _full(sdata, "images", "isost_volume").coords["c"].values.tolist()
     if color == "density":
-        values, label = _full(sdata, "images", "isost_density").data[0], f"cell density ({per_volume})"
+        values, label = _full(sdata, "images", "isost_density").data[0], f"{called or 'cell density'} ({per_volume})"
     elif color == "uncertainty":
         # Variances of the channels add up: the expected distance of a place's expression from its estimate.
         std = _full(sdata, "images", "isost_uncertainty").data
-        values, label = da.sqrt((std**2).sum(axis=0)), "uncertainty (standard deviation)"
+        values, label = da.sqrt((std**2).sum(axis=0)), f"{called or 'uncertainty'} (standard deviation)"
     else:
         values = gene(sdata, color).data
         score = color in channels and run.get("channels") == "features"
-        label = f"{color} (score)" if score else f"{color} (log-normalised expression)"
+        label = f"{called or color} ({'score' if score else 'log-normalised expression'})"
     origin, voxel = _place(gene(sdata, channels[0]))
     depths = np.asarray(run.get("sections", {}).get("depth", []), dtype=np.float64)
     return Volume(values, _full(sdata, "labels", "isost_mask").data, origin, voxel, label, unit, depths)

@@ -50,8 +50,9 @@ def test_panels_hold_the_planes_of_the_volume(volume: SpatialData) -> None:
 
 def test_axes_are_in_micrometres(volume: SpatialData) -> None:
     axes = isost.pl.orthoviews(volume, "PC1")
-    assert axes[MAIN].get_xlim() == axes[UNDER].get_xlim() == (-40, 40)
-    assert axes[MAIN].get_ylim() == axes[BESIDE].get_ylim() == (0, 60)
+    # with room about the volume, so that tissue which fills it is not cut by the frame
+    assert axes[MAIN].get_xlim() == axes[UNDER].get_xlim() == (-42, 42)
+    assert axes[MAIN].get_ylim() == axes[BESIDE].get_ylim() == (-2, 62)
     assert axes[BESIDE].get_xlim() == (100, 140)
     assert axes[UNDER].get_ylim() == (140, 100), "depth grows away from the large panel"
     assert [tuple(ax.images[0].get_extent()) for ax in axes] == [
@@ -92,6 +93,24 @@ def test_gene_is_decoded(volume: SpatialData) -> None:
     expected = 3.0 - values_of(volume, 0)[0] + values_of(volume, 1)[0]
     np.testing.assert_allclose(drawn(axes[MAIN]), expected, rtol=1e-5)
     assert bar_of(axes).get_ylabel() == "Sst (log-normalised expression)"
+
+
+def test_a_gene_can_be_called_by_its_symbol(volume: SpatialData) -> None:
+    axes = isost.pl.orthoviews(volume, "Sst", label="somatostatin")
+    assert bar_of(axes).get_ylabel() == "somatostatin (log-normalised expression)"
+    axes = isost.pl.orthoviews(volume, "density", label="Zelldichte")
+    assert bar_of(axes).get_ylabel() == "Zelldichte (cells / µm³)"
+
+
+@pytest.mark.parametrize("first", [0.0, 830.0, 83000.0])
+def test_labels_of_ticks_do_not_run_together(volume_of: Make, first: float) -> None:
+    """A strip of an inch, as that of eight planes of 24 rows."""
+    beside = isost.pl.orthoviews(volume_of(shape=(8, 26, 24), origin=(0.0, 0.0, first)), "PC1")[BESIDE]
+    beside.figure.draw_without_rendering()
+    boxes = [tick.label1.get_window_extent() for tick in beside.xaxis.get_major_ticks() if tick.label1.get_text()]
+    boxes = [box for box in boxes if beside.bbox.x0 <= (box.x0 + box.x1) / 2 <= beside.bbox.x1]
+    assert len(boxes) >= 2
+    assert all(left.x1 + 3 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
 
 
 def test_density_and_uncertainty(volume: SpatialData) -> None:
@@ -166,7 +185,7 @@ def test_panels_do_not_overlap(volume_of: Make) -> None:
 def test_asked_depth_scale_and_inverted_y(volume: SpatialData) -> None:
     axes = isost.pl.orthoviews(volume, "PC1", depth_scale=2.5, invert_y=True)
     assert axes[UNDER].get_ylabel() == "z (µm), ×2.5"
-    assert axes[MAIN].get_ylim() == axes[BESIDE].get_ylim() == (60, 0)
+    assert axes[MAIN].get_ylim() == axes[BESIDE].get_ylim() == (62, -2)
     axes[0].figure.draw_without_rendering()
     assert lengths(axes[UNDER])[1] == pytest.approx(2.5 * lengths(axes[MAIN])[0], rel=1e-3)
 
