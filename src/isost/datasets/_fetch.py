@@ -67,8 +67,8 @@ def fetch(name: str, *, path: str | os.PathLike[str] | None = None) -> ad.AnnDat
     >>> import isost
     >>> adata = isost.datasets.fetch("merfish_hypothalamus")  # doctest: +SKIP
     """
-    if name not in PUBLIC:
-        near = difflib.get_close_matches(name, PUBLIC, n=1, cutoff=0.75)
+    if not isinstance(name, str) or name not in PUBLIC:
+        near = difflib.get_close_matches(str(name), PUBLIC, n=1, cutoff=0.75)
         hint = f"try {near[0]!r}" if near else "see isost.datasets.available()"
         raise KeyError(f"name: expected one of {', '.join(PUBLIC)}, found {name!r}. Next: {hint}.")
     dataset = PUBLIC[name]

@@ -8,6 +8,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from isost._core.requests import as_whole
+
 Inside = Callable[[np.ndarray], np.ndarray]
 
 _NOISE = 0.1
@@ -17,8 +19,7 @@ def two_sections(
     outlines: Mapping[str, tuple[Inside, np.ndarray]], n_cells: int, *, gap: float, rng: np.random.Generator
 ) -> ad.AnnData:
     """Fill two outlines, each a membership test of positions (n, 2) and a bounding box (2, 2), with `n_cells` cells."""
-    if n_cells < 1:
-        raise ValueError(f"n_cells: expected 1 or more, found {n_cells}. Next: pass n_cells=1000.")
+    n_cells = as_whole("n_cells", n_cells, 1)
     places = [_fill(inside, box, n_cells, rng) for inside, box in outlines.values()]
     expression = np.concatenate([_genes(xy, box) for xy, (_, box) in zip(places, outlines.values(), strict=True)])
     noisy = np.maximum(expression + _NOISE * rng.standard_normal(expression.shape), 0.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import get_args
 
 import anndata as ad
@@ -36,15 +37,15 @@ class _Parameters:
         if self.shape not in get_args(Shape):
             wrong.append(f"shape: expected one of {', '.join(get_args(Shape))}, found {self.shape!r}")
         for name, least in (("n_sections", 2), ("n_cells", 1), ("n_genes", 1)):
-            if getattr(self, name) < least:
-                wrong.append(f"{name}: expected {least} or more, found {getattr(self, name)}")
+            if not _is(Integral, value := getattr(self, name)) or value < least:
+                wrong.append(f"{name}: expected a whole number of {least} or more, found {value!r}")
         for name in ("spacing", "extent", "library_size"):
-            if not 0.0 < getattr(self, name) < np.inf:
-                wrong.append(f"{name}: expected a positive number, found {getattr(self, name)}")
-        if not 0.0 <= self.section_effects < np.inf:
-            wrong.append(f"section_effects: expected 0 or a positive number, found {self.section_effects}")
-        if not 0.0 <= self.dropout < 1.0:
-            wrong.append(f"dropout: expected a share of at least 0 and below 1, found {self.dropout}")
+            if not _is(Real, value := getattr(self, name)) or not 0.0 < value < np.inf:
+                wrong.append(f"{name}: expected a positive number, found {value!r}")
+        if not _is(Real, self.section_effects) or not 0.0 <= self.section_effects < np.inf:
+            wrong.append(f"section_effects: expected 0 or a positive number, found {self.section_effects!r}")
+        if not _is(Real, self.dropout) or not 0.0 <= self.dropout < 1.0:
+            wrong.append(f"dropout: expected a share of at least 0 and below 1, found {self.dropout!r}")
         if wrong:
             raise ValueError("; ".join(wrong) + ". Next: call phantom() with values in these ranges.")
 
@@ -192,6 +193,10 @@ def phantom_truth(adata: ad.AnnData) -> PhantomTruth:
     return _Parameters(
         **{key: value.item() if isinstance(value, np.generic) else value for key, value in recorded.items()}
     ).truth()
+
+
+def _is(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _draw_effect(panel: GenePanel, strength: float, rng: np.random.Generator) -> SectionEffect | None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isost._core.folder import written_beside
+from isost._core.folder import absolute_path, written_beside
 
 INK = "#333333"
 OUTSIDE = "#e9e9e9"
@@ -146,8 +146,12 @@ def root_figure(ax: Axes) -> Figure:
 def finish(fig: Figure, save: str | Path | None, show: bool) -> None:
     """Write the figure where it was asked for, whole or not at all, and show it where that was asked for."""
     if save is not None:
-        if not Path(save).suffix:
-            raise ValueError(f"save: expected a name with an ending, found {str(save)!r}. Next: '{save}.png', say.")
+        path, known = absolute_path(save), fig.canvas.get_supported_filetypes()
+        if path.suffix[1:].lower() not in known:
+            raise ValueError(
+                f"save: expected a name with an ending among {', '.join(known)}, found {path.name!r}. "
+                f"Next: '{path.with_suffix('.png').name}', say."
+            )
         with written_beside(save, overwrite=True) as part:
             fig.savefig(part, bbox_inches="tight")
     if show:

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import read_h5ad
 from scipy import sparse
 
@@ -131,3 +132,32 @@ def test_a_backed_file_is_not_embedded_but_read(adata, tmp_path, the_problem):
     assert read_stack(backed).n_cells == 60
     check_stack(backed)
     backed.file.close()
+
+
+@pytest.mark.parametrize("layer", [None, "log"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_expression_that_a_representation_decodes_to(adata, the_problem, layer, bad):
+    sc.pp.log1p(adata)
+    adata.layers["log"] = adata.X.copy()
+    sc.pp.pca(adata, n_comps=3, layer=layer)
+    for row in (3, 59):
+        (adata.X if layer is None else adata.layers[layer])[row, 0] = bad
+    problem = the_problem(lambda: read_stack(adata))
+    where = "adata.X" if layer is None else "adata.layers['log']"
+    assert f"{where}: expected finite values; found NaN or infinity in 2 of 60 cells (rows 3, 59)" in problem
+
+
+def test_expression_that_changed_since_it_was_embedded(adata, the_problem):
+    adata.X = adata.X.toarray()
+    adata.layers["counts"] = adata.X.copy()
+    isost.pp.embed(adata, n_comps=3, layer="counts")
+    adata.X[0, 0] = np.nan
+    assert read_stack(adata).decoder is not None
+    adata.layers["counts"][0, 0] = np.nan
+    assert "adata.layers['counts']: expected finite values" in the_problem(lambda: read_stack(adata))
+
+
+def test_expression_behind_a_representation_without_loadings_is_not_looked_at(adata):
+    adata.X = adata.X.toarray()
+    adata.X[0, 0] = np.nan
+    assert read_stack(adata).decoder is None

@@ -96,6 +96,9 @@ def rewrite_header(folder: Path, **changes: object) -> None:
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Expected the folder of a saved reconstruction, found none at"):
         Reconstruction.load(tmp_path / "nowhere")
+    (tmp_path / "fit.py").touch()
+    with pytest.raises(FileNotFoundError, match="found a file: .*fit.py. Next: check the path"):
+        Reconstruction.load(tmp_path / "fit.py")
 
 
 @pytest.mark.parametrize("name", [HEADER, "model.pt", "stack.npz", "field.npz"])

@@ -67,5 +67,5 @@ def test_depth_that_is_no_number(fitted: Reconstruction) -> None:
 
 @pytest.mark.parametrize("n_samples", [0, -1, 1.5])
 def test_impossible_samples(fitted: Reconstruction, n_samples: float) -> None:
-    with pytest.raises(ValueError, match="n_samples: expected 1, 2"):
+    with pytest.raises((TypeError, ValueError), match="n_samples: expected a whole number of 1 or more"):
         fitted.section(75, n_samples=n_samples)  # type: ignore[arg-type]
