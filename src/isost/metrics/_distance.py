@@ -88,8 +88,7 @@ def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 
     """Debiased entropic optimal transport between two uniform samples, cost ``|x - y|^2 / 2`` (Feydy et al. 2019).
 
     S(a, b) = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 with temperature blur^2; the temperature of OT(a, b) starts at the
-    squared extent and is halved every five iterations. Memory grows as n m, and time too: about a minute for 5,000
-    points each.
+    squared extent and is halved every five iterations. Memory and time grow as n m.
 
     Parameters
     ----------
