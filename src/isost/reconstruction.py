@@ -161,7 +161,7 @@ class Reconstruction:
         index = None if genes is None else decoder_of(self.stack).index(genes)
         value = self.field.predict(places)
         if decoder is None:
-            return (value.mean, np.sqrt(value.var)) if return_std else value.mean
+            return (value.mean, self.field.std(value)) if return_std else value.mean
         index = np.arange(len(decoder.genes)) if index is None else index
         mean = self.field.genes(value, index)
         return (mean, self.field.gene_std(value, index).astype(np.float32)) if return_std else mean

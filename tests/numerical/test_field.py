@@ -214,10 +214,11 @@ def test_standard_deviation_of_genes_is_that_of_uncorrelated_components(still: F
     decoded = replace(still.stack, decoder=Decoder(tuple("abcde"), loadings, np.ones(5, np.float32)))
     value = still.predict(places(20.0, 7))
     index = np.array([3, 0])
-    std = Field.from_state(still.model, decoded, still.state()).gene_std(value, index)
+    factors = {"gene_factor": np.array([9.0, 1.0, 1.0, 2.0, 1.0])}  # of the genes at 3 and 0: 2 and 9
+    std = Field.from_state(still.model, decoded, still.state() | factors).gene_std(value, index)
     assert std.shape == (7, 2)
     by_hand = [[np.sqrt(sum(value.var[i, p] * loadings[g, p] ** 2 for p in range(3))) for g in index] for i in range(7)]
-    np.testing.assert_allclose(std, by_hand, rtol=1e-5)
+    np.testing.assert_allclose(std, by_hand * np.array([2.0, 9.0]), rtol=1e-5)
     with pytest.raises(ValueError, match="loadings"):
         still.gene_std(value, index)
 

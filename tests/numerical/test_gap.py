@@ -20,6 +20,14 @@ N = 90
 HYPER = Hyperparameters(*(np.array([value]) for value in (60.0, 100.0, 20.0, 0.05)))
 
 
+@pytest.fixture(autouse=True, params=["few cells", "grid"])
+def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stack this small is solved exactly; what is asked of a field holds on the grid too."""
+    if request.param == "grid":
+        monkeypatch.setattr("isost._core.gap._FEW", 0)
+    return request.param
+
+
 def still(stack: Stack) -> SDEModel:
     """An untrained model: nothing moves."""
     x, y, z = (float(value) for value in stack.scaling.origin)
@@ -62,12 +70,12 @@ def field_of(stack: Stack, hyper: Hyperparameters = HYPER) -> Field:
 
 # within a quarter of a gap of a section the next gap has its part, too
 @pytest.mark.parametrize("z", [113.0, 125.0, 137.0])
-def test_where_nothing_moves_it_is_the_posterior_given_four_sections(stack: Stack, z: float) -> None:
+def test_where_nothing_moves_it_is_the_posterior_given_four_sections(stack: Stack, z: float, solver: str) -> None:
     at = places(z)
     seen = np.arange(stack.starts[1], stack.starts[5])
     exact = dense(stack, seen, at)
     found = field_of(stack).predict(at).mean
-    assert np.sqrt(((found - exact) ** 2).mean()) < 0.06 * exact.std()
+    assert np.sqrt(((found - exact) ** 2).mean()) < (0.06 if solver == "grid" else 1e-4) * exact.std()
 
 
 def test_sections_beyond_the_reach_do_not_matter(stack: Stack) -> None:
@@ -123,12 +131,12 @@ def test_thick_sections_that_overlap_will_do(stack: Stack) -> None:
     assert np.isfinite(value.var).all()
 
 
-def test_a_stack_of_two_sections_has_one_gap(stack: Stack) -> None:
+def test_a_stack_of_two_sections_has_one_gap(stack: Stack, solver: str) -> None:
     two = stack.select([0, 1])
     at = places(20.0)
     found = field_of(two).predict(at).mean
     exact = dense(two, np.arange(two.n_cells), at)
-    assert np.sqrt(((found - exact) ** 2).mean()) < 0.06 * exact.std()
+    assert np.sqrt(((found - exact) ** 2).mean()) < (0.06 if solver == "grid" else 1e-4) * exact.std()
 
 
 def test_gaps_agree_at_the_section_between_them_where_their_cells_do(stack: Stack) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isost._core.calibrate import Calibration, calibrate
 from isost._core.carry import as_measured, sweep
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
 from isost._core.gap import OVERLAP, GapField, aligned_views, euler_depths, hat_weights
@@ -48,16 +49,25 @@ class Field:
         Standard deviation of the kernel of the density, input unit.
     density_floor
         Below this density a place counts as outside the tissue.
+    calibration
+        Factors of the standard deviations; 1 where there is none.
     """
 
     def __init__(
-        self, model: SDEModel, stack: Stack, hyper: Hyperparameters, width: float, density_floor: float = 0.0
+        self,
+        model: SDEModel,
+        stack: Stack,
+        hyper: Hyperparameters,
+        width: float,
+        density_floor: float = 0.0,
+        calibration: Calibration | None = None,
     ) -> None:
         self.model = model
         self.stack = stack
         self.hyper = hyper
         self.width = float(width)
         self.density_floor = float(density_floor)
+        self.calibration = calibration or Calibration.none(stack)
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
         self._centre = stack.scores.mean(axis=0, dtype=np.float64)
         self._gaps: dict[int, GapField] = {}
@@ -65,8 +75,9 @@ class Field:
 
     @classmethod
     def fit(cls, model: SDEModel, stack: Stack) -> Field:
-        """Estimate the covariances, and the density below which there is no tissue."""
+        """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
         field = cls(model, stack, estimate(stack, views=aligned_views(model, stack)), _WIDTH * spacing_of(stack))
+        field.calibration = calibrate(model, stack, field.hyper, field._centre)
         density = []
         for section in range(stack.n_sections):
             cells = as_measured(stack, section)
@@ -87,6 +98,11 @@ class Field:
                 total[rows] += shares[rows, gap, None] * part
         return FieldValue(mean, var, self._density(coords))
 
+    def std(self, value: FieldValue) -> np.ndarray:
+        """Return the standard deviation ``(n, P)`` of the features."""
+        n_features = self.stack.n_features
+        return np.sqrt(value.var[:, :n_features]) * self.calibration.scores[:n_features].astype(np.float32)
+
     def _gap_shares(self, z: np.ndarray) -> np.ndarray:
         """Share ``(n, K - 1)`` of each gap's field at depths: near a section those of both its gaps, without a seam."""
         depths = self.stack.depths
@@ -103,19 +119,21 @@ class Field:
 
     def gene_std(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
         """Return the standard deviation ``(n, len(index))`` of decoded genes, taking scores as uncorrelated."""
-        return np.sqrt(value.var @ (self.stack.loadings_of(index) ** 2).T)
+        return np.sqrt(value.var @ (self.stack.loadings_of(index) ** 2).T) * self.calibration.genes[index]
 
     def state(self) -> dict[str, np.ndarray]:
         return {
             "width": np.array(self.width), "density_floor": np.array(self.density_floor),
             "length": self.hyper.length, "depth_length": self.hyper.depth_length,
             "ratio": self.hyper.ratio, "noise": self.hyper.noise,
+            "score_factor": self.calibration.scores, "gene_factor": self.calibration.genes,
         }  # fmt: skip
 
     @classmethod
     def from_state(cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray]) -> Field:
         hyper = Hyperparameters(state["length"], state["depth_length"], state["ratio"], state["noise"])
-        return cls(model, stack, hyper, float(state["width"]), float(state["density_floor"]))
+        calibration = Calibration(state["score_factor"], state["gene_factor"])
+        return cls(model, stack, hyper, float(state["width"]), float(state["density_floor"]), calibration)
 
     def _gap(self, gap: int) -> GapField:
         if gap not in self._gaps:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from isost._core.carry import carried_to, sweep
 from isost._core.covariance import Hyperparameters
+from isost._core.exact import FewCells
 from isost._core.gaussian import Planes
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 
 _REACH = 2  # sections on either side
-_N_SAMPLES = 16
 _SLAB = 0.125  # thickness of a plane, of the median gap
 _AROUND = 16
+_FEW = 1200  # cells for which linear algebra takes less time than a grid
 OVERLAP = 0.25  # of a gap: so far into the next ones a gap's field is asked
 
 
@@ -56,16 +58,20 @@ class GapField:
         bounds = self._frame[rows].min(axis=0), self._frame[rows].max(axis=0)
         rng = np.random.default_rng(0)
         values = stack.scores[rows]
-        self._groups = []
+        self._groups: list[tuple[np.ndarray, FewCells | Planes, Any, list[tuple[np.ndarray, Any]]]] = []
         for covariance, columns in hyper.groups():
-            planes = Planes(self._frame[rows], plane, depths, covariance, bounds)
-            mean = planes.mean(values[:, columns] - centre[columns], hyper.ratio[columns])
+            solved: FewCells | Planes
+            if len(rows) <= _FEW:
+                solved = FewCells(self._frame[rows], stack.coords[rows, 2], covariance)
+            else:
+                solved = Planes(self._frame[rows], plane, depths, covariance, bounds)
+            mean = solved.mean(values[:, columns] - centre[columns], hyper.ratio[columns])
             level = np.round(np.log10(hyper.ratio[columns])).astype(int)
             spreads = []
             for one in np.unique(level):
                 alike = columns[level == one]
-                spreads.append((alike, planes.deviations(_N_SAMPLES, float(np.median(hyper.ratio[alike])), rng)))
-            self._groups.append((columns, planes, mean, spreads))
+                spreads.append((alike, solved.spread(float(np.median(hyper.ratio[alike])), rng)))
+            self._groups.append((columns, solved, mean, spreads))
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
@@ -73,11 +79,10 @@ class GapField:
         z = coords[:, 2]
         mean, var = np.empty((len(coords), len(self._centre))), np.empty((len(coords), len(self._centre)))
         prior = self._hyper.noise * self._hyper.ratio
-        for columns, planes, state, spreads in self._groups:
-            mean[:, columns] = planes.at(state, place, z)
+        for columns, solved, state, spreads in self._groups:
+            mean[:, columns] = solved.at(state, place, z)
             for alike, spread in spreads:
-                left_open = (planes.at(spread, place, z) ** 2).mean(axis=1) + planes.between(z)
-                var[:, alike] = prior[alike] * left_open[:, None]
+                var[:, alike] = prior[alike] * solved.variance(spread, place, z)[:, None]
         return mean + self._centre, var
 
     def _to_frame(self, coords: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ _MAX_SIDE = 1500
 _AWAY = 3.0  # lengths from the nearest cell beyond which a place knows nothing
 _PADDING = 1.5  # lengths by which the grid is larger still: its prior variance falls off at the rim
 _BLOCK = 64  # rows of a banded product at once
+_TINY = 1e-30
+_N_SAMPLES = 16
 _MAX_ENTRIES = 4_000_000  # of the white noise that is solved for at once
 
 
@@ -68,7 +70,8 @@ class Planes:
         bounds: tuple[np.ndarray, np.ndarray],
     ) -> None:  # fmt: skip
         self._parts = [_Component(coords, plane, depths, *lengths, bounds) for lengths in covariance.components()]
-        self._read = sparse.csr_matrix(sparse.hstack([part.read for part in self._parts]))
+        # float32 throughout: the solve stops at a residual of a thousandth
+        self._read = sparse.csr_matrix(sparse.hstack([part.read for part in self._parts]), dtype=np.float32)
         self._normal = sparse.csr_matrix(self._read.T @ self._read)
         self._cut = self._parts[0].size
 
@@ -84,6 +87,10 @@ class Planes:
         """
         return self._solve(self._read.T @ values, ratio, None)
 
+    def spread(self, ratio: float, rng: np.random.Generator) -> list[np.ndarray]:
+        """State from which `variance` is computed, for a prior of variance one."""
+        return self.deviations(_N_SAMPLES, ratio, rng)
+
     def deviations(self, n_samples: int, ratio: float, rng: np.random.Generator) -> list[np.ndarray]:
         """Draws from the posterior less its mean, for a prior of variance one: their mean square is its variance."""
         noise = rng.standard_normal((self._read.shape[0], n_samples)) / np.sqrt(ratio)
@@ -94,18 +101,23 @@ class Planes:
         """Read grids at ``(m, 2)`` places of the frame and ``(m,)`` depths: ``(m, C)``."""
         return sum(part.at(grid, coords, z) for part, grid in zip(self._parts, state, strict=True))  # type: ignore[return-value]
 
-    def between(self, z: np.ndarray) -> np.ndarray:
-        """Variance ``(m,)`` at ``(m,)`` depths that the field at the planes leaves open, for a prior of variance one.
+    def variance(self, state: list[np.ndarray], coords: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Posterior variance ``(m,)``, for a prior of variance one.
 
-        The field along depth is Markov, so that this is independent of the cells and adds to what is read by `at`.
+        The field along depth is Markov, so that what the planes leave open between them is independent of the cells.
         """
+        return (self.at(state, coords, z) ** 2).mean(axis=1) + self.between(z)
+
+    def between(self, z: np.ndarray) -> np.ndarray:
+        """Variance ``(m,)`` that the field at the planes leaves open at ``(m,)`` depths, for a prior of variance one."""
         return np.mean([part.between(z) for part in self._parts], axis=0)
 
     def _solve(self, data: np.ndarray, ratio: np.ndarray, prior: np.ndarray | None) -> list[np.ndarray]:
-        right = self._factor(data, transpose=True) * ratio
+        ratio = ratio.astype(np.float32)
+        right = self._factor(data.astype(np.float32), transpose=True) * ratio
         if prior is not None:
             # perturb and optimise: the solution then is a draw from the posterior about its mean
-            right += prior
+            right += prior.astype(np.float32)
         at_once = max(1, _MAX_ENTRIES // len(right))
         grids = np.empty(right.shape, dtype=np.float32)
         for first in range(0, right.shape[1], at_once):
@@ -140,7 +152,7 @@ class _Component:
         self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
         self._reach = _reach(length / self._step)
         covariance = np.exp(-np.abs(depths[:, None] - depths[None]) / depth_length) + 1e-9 * np.eye(len(depths))
-        self._across = np.linalg.cholesky(covariance)
+        self._across = np.linalg.cholesky(covariance).astype(np.float32)
         self._precision = np.linalg.inv(covariance)
         self.size = self._points * len(depths)
         local = self._bilinear(coords)
@@ -200,7 +212,7 @@ def _root(n: int, length: float) -> np.ndarray:
     lag = np.arange(n)[:, None] - np.arange(n)[None]
     wide = np.arange(-_reach(length), _reach(length) + 1)
     scale = np.sqrt((np.exp(-((wide / length) ** 2)) ** 2).sum())
-    return np.exp(-((lag / length) ** 2)) / scale
+    return (np.exp(-((lag / length) ** 2)) / scale).astype(np.float32)
 
 
 def _reach(length: float) -> int:
@@ -210,7 +222,7 @@ def _reach(length: float) -> int:
 
 def _banded(matrix: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
     """``matrix (n, n) @ x (b, n, m)`` for a matrix of this half-width: linear in n."""
-    product = np.empty(x.shape)
+    product = np.empty(x.shape, dtype=x.dtype)
     for first in range(0, len(matrix), _BLOCK):
         rows = slice(first, first + _BLOCK)
         columns = slice(max(0, first - reach), first + _BLOCK + reach)
@@ -219,19 +231,19 @@ def _banded(matrix: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _conjugate_gradients(operator, right: np.ndarray, *, n_iter: int = 80, tol: float = 1e-3) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Solve operator(v) = right for every column at once."""
-    v = np.zeros_like(right)
-    residual = right.copy()
+    """Solve operator(v) = right for every column at once; columns of any size, so that float32 will do."""
+    size = np.sqrt((right.astype(np.float64) ** 2).sum(axis=0))
+    residual = (right / np.where(size > 0, size, 1.0)).astype(right.dtype)
+    v = np.zeros_like(residual)
     direction = residual.copy()
     norm = (residual**2).sum(axis=0)
-    enough = tol**2 * norm
     for _ in range(n_iter):
-        if (norm <= enough).all():
+        if (norm <= tol**2).all():
             break
         image = operator(direction)
-        step = norm / np.maximum((direction * image).sum(axis=0), 1e-300)
+        step = norm / np.maximum((direction * image).sum(axis=0), _TINY)
         v += step * direction
         residual -= step * image
         before, norm = norm, (residual**2).sum(axis=0)
-        direction = residual + norm / np.maximum(before, 1e-300) * direction
-    return v
+        direction = residual + norm / np.maximum(before, _TINY) * direction
+    return v * size.astype(right.dtype)

@@ -68,7 +68,7 @@ def compute_volume(field: Field, grid: Grid, genes: np.ndarray | None) -> Volume
         scores.append(value.mean)
         if genes is None:
             mean[:, planes][:, inside] = value.mean[:, :n_features].T
-            std[:, planes][:, inside] = np.sqrt(value.var[:, :n_features]).T
+            std[:, planes][:, inside] = field.std(value).T
             remainder[:, planes][:, inside] = value.mean[:, n_features:].T
         else:
             mean[:, planes][:, inside] = field.genes(value, genes).T

@@ -36,6 +36,9 @@ class LinearField:
         inside = np.hypot(coords[:, 0] - 200, coords[:, 1] - 150) < 140
         return FieldValue(mean, (mean / 50) ** 2, np.where(inside, 2e-3, 0).astype(np.float32))
 
+    def std(self, value: FieldValue) -> np.ndarray:
+        return np.sqrt(value.var[:, : self.stack.n_features])
+
     def genes(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
         return self.stack.decode(value.mean, index)
 

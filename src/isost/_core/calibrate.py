@@ -1,0 +1,123 @@
+"""How wide the intervals of the field have to be: sections that it was not given say.
+
+A few inner sections are predicted, each from the others. In a bin of such a section the measured mean of a gene
+differs from the predicted one by what the field is unsure of, with standard deviation c s, and by the sampling of the n
+cells of the bin, with variance w / n. The factor c of each gene is the likely one, given those of the other genes,
+raised where its errors have outliers until 90 % of the bins lie within 1.64 standard deviations (the conformal bound,
+Lei et al. 2018, with s as the scale). Where sampling outweighs the field the share of bins says nothing of c; the
+likelihood still does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from isost._core.covariance import Hyperparameters, spacing_of
+from isost._core.gap import GapField
+from isost._core.model import SDEModel
+from isost._core.stack import Stack
+
+_LEVEL, _QUANTILE = 0.9, 1.6448536269514722
+_FACTORS = np.geomspace(0.2, 8.0, 38)
+_MOST_SECTIONS = 3
+_MOST_CELLS = 20_000  # of a section
+_ALIKE = 4.0  # neighbouring bins that err alike count as one
+_SPREAD = 0.5  # of the logarithms of the genes' factors about their mean
+_SIDE = 2.5  # of a bin, in spacings
+_AT_ONCE = 256  # genes
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Factors of the standard deviations of the scores ``(P + Q,)`` and of the decoder's genes ``(G,)``."""
+
+    scores: np.ndarray
+    genes: np.ndarray
+
+    @classmethod
+    def none(cls, stack: Stack) -> Calibration:
+        return cls(np.ones(stack.n_scores), np.ones(0 if stack.decoder is None else len(stack.decoder.genes)))
+
+
+@dataclass(frozen=True, eq=False)
+class _LeftOut:
+    """Bins of a section: ``(B, S)`` residuals of scores, variances; ``(B,)`` cells; ``(S, S)`` covariance in bins."""
+
+    residual: np.ndarray
+    variance: np.ndarray
+    count: np.ndarray
+    scatter: np.ndarray
+
+    def of(self, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Squared residuals, variances of the field and of sampling, of genes by ``(G, S)`` loadings: ``(B, G)``."""
+        within = ((loadings @ self.scatter) * loadings).sum(axis=1)
+        square = (self.residual @ loadings.T) ** 2
+        return square, self.variance @ (loadings**2).T, within / self.count[:, None]
+
+
+def calibrate(model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.ndarray) -> Calibration:
+    """Leave inner sections out one at a time; factors are 1 where there is none.
+
+    Parameters
+    ----------
+    model, stack
+        What carries the cells, and the cells.
+    hyper, centre
+        Covariance and ``(P + Q,)`` mean of every score.
+    """
+    inner = np.arange(1, stack.n_sections - 1)
+    if not inner.size or not stack.n_scores:
+        return Calibration.none(stack)
+    asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
+    parts = [_leave_out(model, stack, int(k), hyper, centre) for k in asked]
+    scores = _factors(parts, np.eye(stack.n_scores))
+    if stack.decoder is None:
+        return Calibration(scores, np.ones(0))
+    index = np.arange(len(stack.decoder.genes))
+    blocks = [index[first : first + _AT_ONCE] for first in range(0, len(index), _AT_ONCE)]
+    return Calibration(scores, np.concatenate([_factors(parts, stack.loadings_of(block)) for block in blocks]))
+
+
+def _leave_out(model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray) -> _LeftOut:
+    rest = stack.select([other for other in range(stack.n_sections) if other != k])
+    rows = np.arange(stack.starts[k], stack.starts[k + 1])
+    rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
+    mean, variance = GapField(model, rest, k - 1, k, hyper, centre).value(stack.coords[rows])
+    measured = stack.scores[rows]
+    place = np.floor(stack.coords[rows, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
+    _, member, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    entries = (1 / count[member.ravel()], (member.ravel(), np.arange(len(rows))))
+    average = sparse.csr_matrix(entries, shape=(len(count), len(rows)))
+    off = measured - (average @ measured)[member.ravel()]
+    scatter = off.T @ off / max(len(rows) - len(count), 1)
+    return _LeftOut(average @ (measured - mean), average @ variance, count, scatter)
+
+
+def _factors(parts: list[_LeftOut], loadings: np.ndarray) -> np.ndarray:
+    """Factor of each gene; genes borrow from each other."""
+    square, variance, sampling = (
+        np.concatenate(values) for values in zip(*(part.of(loadings.astype(np.float64)) for part in parts), strict=True)
+    )
+    least = 1e-9 * (square + variance + sampling).mean(axis=0) + 1e-300  # of a gene that hardly varies
+    likely, covered = np.empty((2, len(_FACTORS), len(loadings)))
+    for i, factor in enumerate(_FACTORS):
+        expected = factor**2 * variance + sampling + least
+        likely[i] = -0.5 * (np.log(expected) + square / expected).mean(axis=0)
+        covered[i] = (square <= _QUANTILE**2 * expected).mean(axis=0)
+    likely *= len(square) / _ALIKE
+    usual = _mean_logarithm(likely, np.zeros(len(_FACTORS))).mean()
+    own = _mean_logarithm(likely, -0.5 * ((np.log(_FACTORS) - usual) / _SPREAD) ** 2)
+    # less than the level by more than chance
+    enough = covered >= _LEVEL - 2 * np.sqrt(_LEVEL * (1 - _LEVEL) / len(square))
+    first = np.where(enough.any(axis=0), enough.argmax(axis=0), len(_FACTORS) - 1)
+    return np.maximum(np.exp(own), np.where(first > 0, _FACTORS[first], 0.0))
+
+
+def _mean_logarithm(likely: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Posterior mean of log c of each gene, given its log likelihood and the log prior on the grid of factors."""
+    weight = likely + prior[:, None]
+    weight = np.exp(weight - weight.max(axis=0))
+    return np.log(_FACTORS) @ weight / weight.sum(axis=0)
