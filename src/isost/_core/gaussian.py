@@ -109,7 +109,7 @@ class Planes:
         return (self.at(state, coords, z) ** 2).mean(axis=1) + self.between(z)
 
     def between(self, z: np.ndarray) -> np.ndarray:
-        """Variance ``(m,)`` that the field at the planes leaves open at ``(m,)`` depths, for a prior of variance one."""
+        """Variance ``(m,)`` that the field at the planes leaves open at ``(m,)`` depths, of a prior of variance one."""
         return np.mean([part.between(z) for part in self._parts], axis=0)
 
     def _solve(self, data: np.ndarray, ratio: np.ndarray, prior: np.ndarray | None) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from isost._core.graph import median_spacing
@@ -17,7 +18,10 @@ _MAX_SECTIONS = 8
 _MAX_CELLS_ASKED = 6000  # over all sections asked: few large sections say as much as many small ones
 _MAX_CELLS = 1500
 _N_FEATURES = 20
-_MARGIN = 5e-4  # of the energy distance, about its error between draws of a section
+_NEAREST = 64  # cells that a mean is of
+_WIDTH = 5.0  # spacings, of the kernel of a mean and the unit of distances
+_MARGIN = 0.02  # share of its error, and at least _TIE, by which leaving the cells where they are has to be worse
+_TIE = 0.005  # left-out sections lie twice as far apart, over which a straight way is a worse guess
 
 Section = tuple[np.ndarray, np.ndarray]
 
@@ -28,9 +32,10 @@ def believe(
     """Choose the share of the coupled displacement, and of the coupled change of expression, that predicts best.
 
     Inner sections are predicted from couplings of their two neighbours with each other, which never saw them, by
-    cells moved straight by ``motion`` times their displacement; the measured cells are compared with by the energy
-    distances in (x, y) and in (x, y, features). Standing still is left only for a clear gain: noise, too, couples to
-    something.
+    cells moved straight by ``motion`` times their displacement. Their error is the sum of the energy distances to the
+    measured cells in (x, y) and in (x, y, features), and of the squared error of the mean expression at the measured
+    cells in units of its variance. Standing still is left only for a clear gain: noise, too, couples to something.
+    Of motions that are as good the largest is taken.
 
     Parameters
     ----------
@@ -43,8 +48,8 @@ def believe(
 
     Returns
     -------
-    Share of the motion, share of the change, and the mean of the summed distances of every choice tried; full shares
-    where there is no inner section to ask.
+    Share of the motion, share of the change, and the mean error of every choice tried; full shares where there is no
+    inner section to ask.
     """
     inner = np.arange(1, len(sections) - 1)
     if not inner.size:
@@ -69,27 +74,43 @@ def believe(
             features = np.concatenate([
                 before[1] + t * change * ahead.change, after[1] + (1 - t) * change * behind.change,
             ])  # fmt: skip
-            error[index] += _energy(place, features, weight, *measured) / len(asked)
+            error[index] += _error(place, features, weight, *measured) / len(asked)
     names = [f"motion {motion:g}, change {change:g}" for motion, change in choices]
     table = dict(zip(names, error.tolist(), strict=True))
-    best = int(error.argmin())
-    if error[best] > error[0] - _MARGIN:
-        best = 0
+    if error.min() > error[0] - max(_TIE, _MARGIN * error[0]):
+        return *choices[0], table
+    alike = np.flatnonzero(error <= error.min() + _TIE)
+    largest = max(choices[index][0] for index in alike)
+    best = min((index for index in alike if choices[index][0] == largest), key=lambda index: error[index])
     return *choices[best], table
 
 
-def _energy(
+def _error(
     place: np.ndarray, features: np.ndarray, weight: np.ndarray, measured_place: np.ndarray, measured: np.ndarray
 ) -> float:
-    """Sum of the unbiased energy distances to measured cells in place alone and in place and features."""
-    unit = 5 * max(median_spacing(measured_place), 1e-12)
-    m, total = len(measured_place), 0.0
-    for n_features in (0, _N_FEATURES):
-        a = np.column_stack([place / unit, features[:, :n_features]])
-        b = np.column_stack([measured_place / unit, measured[:, :n_features]])
-        within_a = weight @ cdist(a, a) @ weight / (1 - (weight**2).sum())
-        total += float(2 * (weight @ cdist(a, b)).mean() - within_a - cdist(b, b).sum() / (m * (m - 1)))
+    """Energy distances in place alone and in place and features, and squared error of the mean features."""
+    unit = _WIDTH * max(median_spacing(measured_place), 1e-12)
+    total = sum(
+        _energy(
+            np.column_stack([place / unit, features[:, :n]]), weight,
+            np.column_stack([measured_place / unit, measured[:, :n]]),
+        )
+        for n in (0, _N_FEATURES)
+    )  # fmt: skip
+    variance = float(((measured - measured.mean(axis=0)) ** 2).sum())
+    if variance > 0:
+        distance, near = cKDTree(place).query(measured_place, k=np.arange(1, min(_NEAREST, len(place)) + 1))
+        kernel = weight[near] * np.exp(-0.5 * (distance / unit) ** 2) + 1e-12 * weight[near]
+        mean = (kernel[..., None] * features[near]).sum(axis=1) / kernel.sum(axis=1, keepdims=True)
+        total += float(((mean - measured) ** 2).sum()) / variance
     return total
+
+
+def _energy(a: np.ndarray, weight: np.ndarray, b: np.ndarray) -> float:
+    """Unbiased energy distance of weighted points to others."""
+    m = len(b)
+    within = weight @ cdist(a, a) @ weight / (1 - (weight**2).sum())
+    return float(2 * (weight @ cdist(a, b)).mean() - within - cdist(b, b).sum() / (m * (m - 1)))
 
 
 def _some(place: np.ndarray, features: np.ndarray) -> Section:
