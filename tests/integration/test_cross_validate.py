@@ -89,7 +89,7 @@ def test_folds() -> None:
 @pytest.mark.parametrize(
     ("hold_out", "message"),
     [
-        (1, "hold_out: expected 2 or more fits, found 1"),
+        (1, "hold_out: expected a whole number of 2 or more, found 1"),
         (["s1"], r"names of inner sections \(s2, s3, s4\), found \['s1'\]"),
         ("nothing", r"found \['nothing'\]"),
         ([], "found none"),

@@ -14,6 +14,8 @@ from isost.pl._style import INK, OUTSIDE, PLAIN, finish, root_figure, style
 if TYPE_CHECKING:
     from isost.reconstruction import Reconstruction
 
+_STILL = "Nothing was trained: left-out sections are\npredicted best by cells that stand still."
+
 
 def training(
     fitted: Reconstruction | Mapping[str, Sequence[float]],
@@ -38,13 +40,14 @@ def training(
     Returns
     -------
     The Axes, with one line a phase. The losses of different phases are different quantities: compare within a phase.
+    Of a fit that found nothing to learn, as sections stand still, they hold words that say so.
 
     Raises
     ------
     TypeError
         If `fitted` is neither a fitted result nor a mapping of losses.
     ValueError
-        If there is no epoch to draw.
+        If a history holds no epoch.
 
     Examples
     --------
@@ -56,6 +59,11 @@ def training(
     history = _history(fitted)
     with style():
         panel = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1] if ax is None else ax
+        if not history:
+            panel.set_axis_off()
+            panel.text(0.5, 0.5, _STILL, transform=panel.transAxes, ha="center", va="center", color=INK)
+            finish(root_figure(panel), save, show)
+            return panel
         start = 0
         for number, (phase, losses) in enumerate(history.items()):
             epochs = np.arange(start, start + len(losses)) + 1
@@ -90,7 +98,7 @@ def _history(fitted: Reconstruction | Mapping[str, Sequence[float]]) -> dict[str
             "Next: isost.pl.training(isost.tl.fit(adata))."
         )
     drawn = {str(phase): losses for phase, losses in history.items() if len(losses)}
-    if not drawn:
+    if not drawn and fitted is history:
         raise ValueError(
             "history: expected the losses of one epoch or more, found none. Next: fit again, with epochs=1 or more."
         )

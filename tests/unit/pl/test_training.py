@@ -62,3 +62,8 @@ def test_bad_input() -> None:
         isost.pl.training([1.0, 2.0])
     with pytest.raises(ValueError, match="one epoch or more, found none.*Next: "):
         isost.pl.training({"both": []})
+
+
+def test_a_fit_that_stood_still_says_so() -> None:
+    ax = isost.pl.training(SimpleNamespace(history={"both": []}))
+    assert not ax.lines and "stand still" in ax.texts[0].get_text()
