@@ -73,7 +73,7 @@ def main() -> None:
         axes[row, 0].set_ylabel(gene, fontsize=9)
         figure.colorbar(drawn, ax=axes[row, -1], shrink=0.8)
     figure.suptitle(f"{asked.stack}, section {section.name}, which no method saw", fontsize=9)
-    figure.savefig(asked.out, dpi=130)
+    figure.savefig(asked.out, dpi=72)
     print(f"wrote {asked.out}")
 
 
