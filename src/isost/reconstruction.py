@@ -31,7 +31,7 @@ class Reconstruction:
     Attributes
     ----------
     stack
-        The measured sections.
+        The measured sections; the expression of those in ``params["corrected_sections"]`` is corrected.
     model
         The two pairs of stochastic differential equations (eqs 3-6 and 8 of Li, Bao et al. 2025).
     field
@@ -81,7 +81,8 @@ class Reconstruction:
 
         Cells of the section before are carried forward and cells of the section after backward (eq 9). They are kept
         with probability 1 - t and t, where t is the share of the gap behind z: the density of one section, not of two.
-        At the depth of a measured section these are its cells as measured, those of a thick section in one plane.
+        At the depth of a measured section these are its cells as measured (or as corrected, where the fit found it badly
+        stained), those of a thick section in one plane.
 
         Parameters
         ----------

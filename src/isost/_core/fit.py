@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from isost._core import bridge, trajectory
 from isost._core.bridge import BridgeObjective
+from isost._core.correct import correct_sections
 from isost._core.field import Field
 from isost._core.model import SDEModel
 from isost._core.options import OBJECTIVES, PRESETS, FitOptions, resolve
@@ -29,14 +30,18 @@ class Fitted:
 
     Attributes
     ----------
+    stack
+        What was fitted: the stack that came in, with badly stained sections corrected.
     model, field
         The equations, and the mean-expression field over the cells they carry.
     history
         Mean loss of each epoch, by phase.
     info
-        JSON-able: objective, settings, device, seconds, whether it was interrupted, mass without a place.
+        JSON-able: objective, settings, device, seconds, whether it was interrupted, sections that were corrected, mass
+        without a place.
     """
 
+    stack: Stack
     model: SDEModel
     field: Field
     history: dict[str, list[float]]
@@ -102,6 +107,8 @@ def fit_stack(
         "fit: %s on %s, %d sections, %d cells, %d features",
         objective, chosen_device, stack.n_sections, stack.n_cells, stack.n_features,
     )  # fmt: skip
+    # before cells are coupled, because couplings compare expression
+    stack, corrected = correct_sections(stack) if settings["correct_sections"] else (stack, {})
     model = _build(stack, objective, preset, settings, generator).to(chosen_device)
     problem: Objective
     if objective == "bridge":
@@ -119,12 +126,13 @@ def fit_stack(
     info: dict[str, Any] = {
         "objective": objective, "preset": preset, "settings": settings, "device": str(chosen_device),
         "seconds": round(seconds, 3), "interrupted": interrupted,
+        "corrected_sections": corrected,
     }  # fmt: skip
     if isinstance(problem, BridgeObjective):
         info |= {"motion": problem.motion, "change": problem.change, "left_out": problem.tried}
         info["dropped_mass"] = [round(share, 4) for share in problem.dropped]
     logger.info("fit: done in %.1f s", seconds)
-    return Fitted(model, field, history, info)
+    return Fitted(stack, model, field, history, info)
 
 
 def _build(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -58,6 +60,9 @@ class FitOptions:
     n_candidates, feature_weight
         ``bridge``: cells of the next section that a cell may be coupled with, and the weight lambda of expression
         beside position in the cost.
+    correct_sections
+        Correct the gain and the offset of every gene in sections that stand out as badly stained, where sections left
+        out say that it helps.
     """
 
     epochs: int | None = None
@@ -73,6 +78,7 @@ class FitOptions:
     n_neighbours: int = 5
     n_candidates: int = 48
     feature_weight: float = 2.0
+    correct_sections: bool = True
 
     def check(self) -> None:
         """Report every impossible value together."""
@@ -81,6 +87,10 @@ class FitOptions:
             value = getattr(self, field.name)
             least = 0 if field.name.startswith("sigma") or field.name in ("alpha", "feature_weight") else None
             if value is None:
+                continue
+            if field.name == "correct_sections":
+                if not isinstance(value, bool | np.bool_):
+                    problems.append(f"{field.name}: expected True or False, found {value!r}")
                 continue
             whole = "float" not in str(field.type)
             number = isinstance(value, Integral) if whole else isinstance(value, Real) and math.isfinite(value)
@@ -102,5 +112,12 @@ def resolve(options: FitOptions, preset: str | None, defaults: dict[str, Any]) -
         if value is None:
             chosen[name] = getattr(row, name, defaults[name]) if row is not None else defaults[name]
         else:
-            chosen[name] = int(value) if isinstance(value, Integral) else float(value)  # numpy's are not JSON-able
+            chosen[name] = _plain(value)
     return chosen
+
+
+def _plain(value: Any) -> bool | int | float:
+    """Make one of Python's own numbers; numpy's are not JSON-able."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    return int(value) if isinstance(value, Integral) else float(value)

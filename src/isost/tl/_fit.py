@@ -65,7 +65,10 @@ def fit(
         What differs from the preset or the defaults: ``epochs`` (of each phase), ``learning_rate``, ``dz`` (Euler
         step), ``sigma_xy``, ``sigma_z``, ``sigma_g`` (diffusions), ``alpha`` (weight of expression beside shape),
         ``max_cells`` (of one step, bounds memory), ``width``, ``unet_depth``, ``n_neighbours`` (networks),
-        ``n_candidates``, ``feature_weight`` (coupling).
+        ``n_candidates``, ``feature_weight`` (coupling), ``correct_sections`` (True: a section whose neighbours are
+        predicted better without it, as one that is badly stained, has the gain and the offset of every gene
+        corrected; with five sections or more, and never the first or last. The log and
+        ``params["corrected_sections"]`` say which; the result holds its cells as corrected, `adata` as they were).
 
     Returns
     -------
@@ -97,7 +100,7 @@ def fit(
 def fit_read(stack: Stack, options: FitOptions, *, rng: Rng, **how: Any) -> Reconstruction:
     """Fit a stack that has been read."""
     fitted = fit_stack(stack, generator=torch_generator(rng), options=options, **how)
-    return Reconstruction(stack, fitted.model, fitted.field, fitted.history, fitted.info)
+    return Reconstruction(fitted.stack, fitted.model, fitted.field, fitted.history, fitted.info)
 
 
 def checked_options(options: dict[str, Any]) -> FitOptions:
