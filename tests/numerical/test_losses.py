@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from geomloss import SamplesLoss
 from torch import Tensor
 
 from isost._core.losses import nearest_cell_mse, sinkhorn_w2
@@ -11,6 +12,33 @@ from isost._core.losses import nearest_cell_mse, sinkhorn_w2
 
 def normal(n: int, *, seed: int = 0) -> Tensor:
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("scale", "shift"), [(0.2, 0.0), (0.2, 0.5), (0.001, 0.4), (0.001, 30.0), (3.0, 50.0), (1e-5, 1e-4)]
+)
+def test_it_is_the_divergence_of_geomloss(scale: float, shift: float, dtype: torch.dtype) -> None:
+    """Values and gradients, also of clouds so far apart or so tight that powers leave the range of float32."""
+    predicted = (scale * normal(70)).to(dtype).requires_grad_()
+    measured = (scale * normal(90, seed=1) * torch.tensor([1.0, 0.4]) + shift).to(dtype)
+    double = predicted.detach().double().requires_grad_()
+    theirs = SamplesLoss("sinkhorn", p=2, blur=0.01, debias=True, backend="tensorized")(double, measured.double())
+    ours = sinkhorn_w2(predicted, measured)
+    exact = dtype == torch.float64
+    # what float32 resolves of costs of the size of the squared shift
+    coarse = 1e-6 * max(1.0, shift**2)
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-9 if exact else 1e-5, atol=1e-12 if exact else coarse)
+    gradient, reference = (
+        torch.autograd.grad(loss, points)[0].double() * 70 for loss, points in ((ours, predicted), (theirs, double))
+    )
+    torch.testing.assert_close(gradient, reference, rtol=1e-7 if exact else 1e-3, atol=1e-9 if exact else 200 * coarse)
+
+
+def test_cells_that_are_nowhere_have_no_finite_loss() -> None:
+    cloud = normal(5)
+    cloud[2, 0] = torch.nan
+    assert torch.isnan(sinkhorn_w2(cloud, normal(5)))
 
 
 def test_two_diracs() -> None:

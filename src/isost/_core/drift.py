@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GraphUNet, TransformerConv
+
+from isost._core.layers import Attention, PooledUNet
 
 
 class ShapeDrift(nn.Module):
     """f_s(s, z, N): three graph-transformer layers, tanh, residual; ``(n, 3)`` position and depth to ``(n, 2)``.
+
+    N is given as ``(n, k)`` indices of each cell's neighbours.
 
     The last layer starts at zero: an untrained drift moves nothing.
     """
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.enter = TransformerConv(3, width)
-        self.layers = nn.ModuleList([TransformerConv(width, width) for _ in range(2)])
+        self.enter = Attention(3, width)
+        self.layers = nn.ModuleList([Attention(width, width) for _ in range(2)])
         self.leave = _zero_linear(width, 2)
 
-    def forward(self, position: Tensor, depth: Tensor, edges: Tensor) -> Tensor:
-        hidden = torch.tanh(self.enter(torch.cat([position, depth], dim=1), edges))
+    def forward(self, position: Tensor, depth: Tensor, neighbour: Tensor) -> Tensor:
+        hidden = torch.tanh(self.enter(torch.cat([position, depth], dim=1), neighbour))
         for layer in self.layers:
-            hidden = hidden + torch.tanh(layer(hidden, edges))
+            hidden = hidden + torch.tanh(layer(hidden, neighbour))
         return self.leave(hidden)
 
 
@@ -36,14 +37,11 @@ class ExpressionDrift(nn.Module):
 
     def __init__(self, n_features: int, *, width: int = 64, depth: int = 2) -> None:
         super().__init__()
-        self.net = GraphUNet(3 + n_features, width, width, depth=depth, act="tanh")
+        self.net = PooledUNet(3 + n_features, width, width, depth=depth, act="tanh")
         self.leave = _zero_linear(width, n_features)
 
-    def forward(self, position: Tensor, features: Tensor, depth: Tensor, edges: Tensor) -> Tensor:
-        with warnings.catch_warnings():
-            # torch announces once a process that its sparse layouts, which the pooling uses, are young
-            warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
-            hidden = self.net(torch.cat([position, depth, features], dim=1), edges)
+    def forward(self, position: Tensor, features: Tensor, depth: Tensor, neighbour: Tensor) -> Tensor:
+        hidden = self.net(torch.cat([position, depth, features], dim=1), neighbour)
         return self.leave(torch.tanh(hidden))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isost._core.drift import DriftPair
-from isost._core.graph import edge_index, neighbours
+from isost._core.graph import neighbours
 from isost._core.stack import Scaling
 
 N_NEIGHBOURS = 5
@@ -122,12 +122,12 @@ class SDEModel(nn.Module):
         changing = self.config["changing"] and parts == "both" and pair.expression is not None
         if not (self.config["moving"] or changing):
             return drift
-        edges = edge_index(neighbours(position, self.config["n_neighbours"]))
+        near = neighbours(position, self.config["n_neighbours"])
         place = 2 * position - 1
         share = (2 * seen / self.config["depth_range"] - 1)[:, None]
         shape, change = drift[:, :2], drift[:, 3:]
         if self.config["moving"]:
-            shape = pair.shape(place, share, edges)
+            shape = pair.shape(place, share, near)
         if changing and pair.expression is not None:
-            change = pair.expression(place, features, share, edges)
+            change = pair.expression(place, features, share, near)
         return torch.cat([shape, drift[:, 2:3], change], dim=1)

@@ -15,6 +15,9 @@ DEFAULTS = {
     "max_cells": 512,
 }  # fmt: skip
 
+# Cells times Euler steps whose activations, some 20 kB each, are kept for the backward pass and not computed again.
+STORED = 2**14
+
 
 class TrajectoryObjective:
     """Carries a random subset of each section to the next and compares it with what was measured there (eq 7).
@@ -38,21 +41,26 @@ class TrajectoryObjective:
             self.phases = ("shape",)
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
+        """Parameters that the phase learns; the others are held, and no gradient is spent on them."""
         pairs = (self.model.forward_pair, self.model.backward_pair)
         parts: list[torch.nn.Module] = list(pairs)
         if phase == "shape":
             parts = [pair.shape for pair in pairs]
         elif phase == "expression":
             parts = [pair.expression for pair in pairs if pair.expression is not None]
+        self.model.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_()
         return [parameter for part in parts for parameter in part.parameters()]
 
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:
         source, target = (gap, gap + 1) if direction == "forward" else (gap + 1, gap)
         position, depth, features = self._some(source)
+        steps = self.model.n_steps(self._depths[target] - self._depths[source])
         seed = int(torch.randint(2**62, (), generator=self.generator))
         position, features = simulate(
             self.model, direction, position, depth, features, [self._depths[target]],
-            seed=seed, parts="shape" if phase == "shape" else "both", save_memory=True,
+            seed=seed, parts="shape" if phase == "shape" else "both", save_memory=steps * len(position) > STORED,
         )[0]  # fmt: skip
         measured_position, _, measured_features = self._some(target)
         expression = torch.zeros((), device=position.device)

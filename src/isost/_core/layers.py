@@ -1,0 +1,142 @@
+"""PyG's graph layers, with its weights and results, made fast for cells that all have equally many neighbours."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch_geometric.nn import GraphUNet, TransformerConv
+
+from isost._core.graph import edge_index
+
+
+class Attention(TransformerConv):
+    """PyG's TransformerConv with one head, on ``(n, k)`` neighbours."""
+
+    def forward(self, hidden: Tensor, neighbour: Tensor) -> Tensor:
+        attend = _attend if hidden.is_cuda else _Attend.apply
+        query = self.lin_query(hidden) / math.sqrt(self.out_channels)
+        return attend(query, self.lin_key(hidden), self.lin_value(hidden), neighbour) + self.lin_skip(hidden)
+
+
+class PooledUNet(GraphUNet):
+    """PyG's GraphUNet on ``(n, k)`` neighbours; on the CPU its graphs, which carry no gradient, are made by scipy."""
+
+    def forward(self, hidden: Tensor, neighbour: Tensor) -> Tensor:
+        if hidden.is_cuda:
+            with warnings.catch_warnings():
+                # torch announces once a process that its sparse layouts, which the pooling uses, are young
+                warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
+                return super().forward(hidden, edge_index(neighbour))
+        graphs = [_first_graph(neighbour, hidden)]
+        hidden = self.act(_convolve(self.down_convs[0], hidden, graphs[0]))
+        levels, chosen = [hidden], []
+        for pool, ratio, convolution in zip(self.pools, self.pool_ratios, self.down_convs[1:], strict=True):
+            weight = pool.select.weight
+            score = torch.tanh((hidden * weight).sum(dim=-1) / weight.norm())
+            kept = score.argsort(descending=True)[: math.ceil(ratio * len(hidden))]
+            hidden = hidden.index_select(0, kept) * score.index_select(0, kept)[:, None]
+            graphs.append(_graph(_pooled(graphs[-1].looped, kept.numpy())))
+            hidden = self.act(_convolve(convolution, hidden, graphs[-1]))
+            levels.append(hidden)
+            chosen.append(kept)
+        for level, convolution in zip(reversed(range(self.depth)), self.up_convs, strict=True):
+            hidden = levels[level].index_add(0, chosen[level], hidden)
+            hidden = _convolve(convolution, hidden, graphs[level])
+            hidden = self.act(hidden) if level else hidden
+        return hidden
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
+    """Mean of the neighbours' values ``(n, d)``, weighted by the softmax of the products of query and key."""
+    weight = _products(query, key, neighbour).softmax(dim=-1)
+    return (weight[..., None] * _gathered(value, neighbour)).sum(dim=1)
+
+
+class _Attend(torch.autograd.Function):
+    """``_attend`` on the CPU: products with sparse matrices in place of gathering, and of scattering gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
+        weight = _products(query, key, neighbour).softmax(dim=-1)
+        ctx.save_for_backward(query, key, value, neighbour, weight)
+        return torch.from_numpy(_matrix(neighbour, weight) @ value.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, neighbour, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_weight = _products(gradient, value, neighbour)
+        of_score = _matrix(neighbour, weight * (of_weight - (weight * of_weight).sum(dim=-1, keepdim=True)))
+        of_query, of_key = of_score @ key.detach().numpy(), of_score.T @ query.detach().numpy()
+        of_value = _matrix(neighbour, weight).T @ gradient.numpy()
+        return torch.from_numpy(of_query), torch.from_numpy(of_key), torch.from_numpy(of_value), None
+
+
+def _gathered(values: Tensor, neighbour: Tensor) -> Tensor:
+    # index_select, as indexing by a matrix is several times slower
+    return values.index_select(0, neighbour.reshape(-1)).view(*neighbour.shape, values.shape[1])
+
+
+def _products(values: Tensor, others: Tensor, neighbour: Tensor) -> Tensor:
+    return (values[:, None] * _gathered(others, neighbour)).sum(dim=-1)
+
+
+def _matrix(neighbour: Tensor, weight: Tensor) -> sparse.csr_matrix:
+    n, k = neighbour.shape
+    # scipy would look through longer indices at each use
+    starts, columns = k * np.arange(n + 1, dtype=np.int32), neighbour.reshape(-1).int().numpy()
+    return sparse.csr_matrix((weight.detach().reshape(-1).numpy(), columns, starts), shape=(n, n))
+
+
+class _Graph(NamedTuple):
+    looped: sparse.csr_matrix  # (n, n) number of ways from column to row, with ones on the diagonal
+    scale: np.ndarray  # (n, 1) inverse square root of the degree, with a loop of two at each cell
+
+
+def _graph(looped: sparse.csr_matrix) -> _Graph:
+    return _Graph(looped, 1 / np.sqrt(np.asarray(looped.sum(axis=1)) + 1))
+
+
+def _first_graph(neighbour: Tensor, hidden: Tensor) -> _Graph:
+    itself = torch.arange(len(neighbour))[:, None]
+    looped = torch.cat([itself, neighbour], dim=1)
+    return _graph(_matrix(looped, torch.ones(looped.shape, dtype=hidden.dtype)))
+
+
+def _pooled(looped: sparse.csr_matrix, kept: np.ndarray) -> sparse.csr_matrix:
+    """Ways of two steps between the cells that are kept; those that end where they began count as one."""
+    ways = looped[kept] @ looped[:, kept]
+    row = np.repeat(np.arange(len(kept)), np.diff(ways.indptr))
+    ways.data[ways.indices == row] = 1.0
+    return ways
+
+
+def _convolve(convolution: Any, hidden: Tensor, graph: _Graph) -> Tensor:
+    return _Spread.apply(convolution.lin(hidden), graph) + convolution.bias
+
+
+class _Spread(torch.autograd.Function):
+    """D^-1/2 (A + 2 I) D^-1/2 x, the improved graph convolution (Gao & Ji 2019, eq 2)."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, graph: _Graph) -> Tensor:
+        ctx.graph = graph
+        return _spread(graph.looped, graph.scale, hidden)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _spread(ctx.graph.looped.T, ctx.graph.scale, gradient), None
+
+
+def _spread(looped: sparse.spmatrix, scale: np.ndarray, values: Tensor) -> Tensor:
+    scaled = scale * values.detach().numpy()
+    result = looped @ scaled
+    result += scaled
+    result *= scale
+    return torch.from_numpy(result)
