@@ -16,12 +16,17 @@ from isost._core.graph import edge_index
 
 
 class Attention(TransformerConv):
-    """PyG's TransformerConv with one head, on ``(n, k)`` neighbours."""
+    """PyG's TransformerConv with one head, on ``(n, k)`` neighbours: nothing is scattered by edges."""
 
     def forward(self, hidden: Tensor, neighbour: Tensor) -> Tensor:
-        attend = _attend if hidden.is_cuda else _Attend.apply
-        query = self.lin_query(hidden) / math.sqrt(self.out_channels)
-        return attend(query, self.lin_key(hidden), self.lin_value(hidden), neighbour) + self.lin_skip(hidden)
+        def gathered(values: Tensor) -> Tensor:
+            # index_select, as the gradient of indexing by a matrix is several times slower
+            return values.index_select(0, neighbour.reshape(-1)).view(*neighbour.shape, self.out_channels)
+
+        query, key, value = self.lin_query(hidden), self.lin_key(hidden), self.lin_value(hidden)
+        score = (query[:, None] * gathered(key)).sum(dim=-1) / math.sqrt(self.out_channels)
+        # products summed, as the gradient of a batch of small matrix products is slower too
+        return (score.softmax(dim=-1)[..., None] * gathered(value)).sum(dim=1) + self.lin_skip(hidden)
 
 
 class PooledUNet(GraphUNet):
@@ -52,48 +57,6 @@ class PooledUNet(GraphUNet):
         return hidden
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
-    """Mean of the neighbours' values ``(n, d)``, weighted by the softmax of the products of query and key."""
-    weight = _products(query, key, neighbour).softmax(dim=-1)
-    return (weight[..., None] * _gathered(value, neighbour)).sum(dim=1)
-
-
-class _Attend(torch.autograd.Function):
-    """``_attend`` on the CPU: products with sparse matrices in place of gathering, and of scattering gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
-        weight = _products(query, key, neighbour).softmax(dim=-1)
-        ctx.save_for_backward(query, key, value, neighbour, weight)
-        return torch.from_numpy(_matrix(neighbour, weight) @ value.detach().numpy())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, neighbour, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        of_weight = _products(gradient, value, neighbour)
-        of_score = _matrix(neighbour, weight * (of_weight - (weight * of_weight).sum(dim=-1, keepdim=True)))
-        of_query, of_key = of_score @ key.detach().numpy(), of_score.T @ query.detach().numpy()
-        of_value = _matrix(neighbour, weight).T @ gradient.numpy()
-        return torch.from_numpy(of_query), torch.from_numpy(of_key), torch.from_numpy(of_value), None
-
-
-def _gathered(values: Tensor, neighbour: Tensor) -> Tensor:
-    # index_select, as indexing by a matrix is several times slower
-    return values.index_select(0, neighbour.reshape(-1)).view(*neighbour.shape, values.shape[1])
-
-
-def _products(values: Tensor, others: Tensor, neighbour: Tensor) -> Tensor:
-    return (values[:, None] * _gathered(others, neighbour)).sum(dim=-1)
-
-
-def _matrix(neighbour: Tensor, weight: Tensor) -> sparse.csr_matrix:
-    n, k = neighbour.shape
-    # scipy would look through longer indices at each use
-    starts, columns = k * np.arange(n + 1, dtype=np.int32), neighbour.reshape(-1).int().numpy()
-    return sparse.csr_matrix((weight.detach().reshape(-1).numpy(), columns, starts), shape=(n, n))
-
-
 class _Graph(NamedTuple):
     looped: sparse.csr_matrix  # (n, n) number of ways from column to row, with ones on the diagonal
     scale: np.ndarray  # (n, 1) inverse square root of the degree, with a loop of two at each cell
@@ -104,9 +67,11 @@ def _graph(looped: sparse.csr_matrix) -> _Graph:
 
 
 def _first_graph(neighbour: Tensor, hidden: Tensor) -> _Graph:
-    itself = torch.arange(len(neighbour))[:, None]
-    looped = torch.cat([itself, neighbour], dim=1)
-    return _graph(_matrix(looped, torch.ones(looped.shape, dtype=hidden.dtype)))
+    n, k = len(neighbour), neighbour.shape[1] + 1
+    # 32 bits, as scipy looks through longer indices at each use
+    columns = torch.cat([torch.arange(n)[:, None], neighbour], dim=1).int().numpy().ravel()
+    starts = k * np.arange(n + 1, dtype=np.int32)
+    return _graph(sparse.csr_matrix((torch.ones(n * k, dtype=hidden.dtype).numpy(), columns, starts), shape=(n, n)))
 
 
 def _pooled(looped: sparse.csr_matrix, kept: np.ndarray) -> sparse.csr_matrix:

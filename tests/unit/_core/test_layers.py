@@ -9,7 +9,7 @@ import torch
 from torch_geometric.nn import GraphUNet, TransformerConv
 
 from isost._core.graph import edge_index, neighbours
-from isost._core.layers import Attention, PooledUNet, _Attend, _attend
+from isost._core.layers import Attention, PooledUNet
 
 
 def cells(n: int, width: int, *, k: int = 5, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,17 +49,3 @@ def test_the_unet_is_the_graph_unet(n: int, depth: int, dtype: torch.dtype) -> N
     hidden, near = cells(n, 6, dtype=dtype)
     layers = (kind(6, 8, 8, depth=depth, act="tanh").to(dtype) for kind in (PooledUNet, GraphUNet))
     compare(*layers, hidden, near)
-
-
-def test_both_ways_to_attend_agree() -> None:
-    """By sparse products on the CPU, by gathering on the GPU."""
-    (query, near), (key, _), (value, _) = cells(40, 3), cells(40, 3), cells(40, 3)
-    key, value = key.detach().flip(0).requires_grad_(), value.detach().roll(7, 0).requires_grad_()
-    here, there = (attend(query, key, value, near) for attend in (_Attend.apply, _attend))
-    torch.testing.assert_close(here, there)
-    for gradient, reference in zip(
-        torch.autograd.grad((here**3).sum(), (query, key, value)),
-        torch.autograd.grad((there**3).sum(), (query, key, value)),
-        strict=True,
-    ):
-        torch.testing.assert_close(gradient, reference)

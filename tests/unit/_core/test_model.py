@@ -78,10 +78,10 @@ def test_jitter_lets_a_cell_see_a_depth_beside_its_own(stack: Stack, moving_mode
 
 def test_a_cell_sees_as_many_neighbours_as_asked(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:
     model = moving_model(stack, n_neighbours=3)
-    edges = []
-    model.forward_pair.shape.register_forward_pre_hook(lambda _, given: edges.append(given[2]))
+    near = []
+    model.forward_pair.shape.register_forward_pre_hook(lambda _, given: near.append(given[2]))
     model.drift(model.forward_pair, torch.tensor(0.5), state_of(model, stack))
-    assert edges[0].shape == (2, 3 * 20)
+    assert near[0].shape == (20, 3)
 
 
 def test_shape_alone_costs_no_expression(stack: Stack, moving_model: Callable[..., SDEModel]) -> None:

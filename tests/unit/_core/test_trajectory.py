@@ -122,3 +122,23 @@ def test_noise_differs_from_step_to_step_and_replays(stack: Stack) -> None:
 def test_positions_alone_have_one_phase(stack_of: Callable[..., Stack], stack: Stack) -> None:
     bare = stack_of([stack.coords[stack.slice_of(k), :2] for k in range(3)], [np.zeros((N, 0))] * 3, stack.depths)
     assert problem_of(bare, still_model(bare)).phases == ("shape",)
+
+
+@pytest.mark.parametrize("stored", [0, 10**6])
+def test_holding_the_shape_and_keeping_the_states_change_no_gradient(
+    stack: Stack, moving_model: Callable[..., SDEModel], monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
+    """Gradients of the expression phase are those with everything learned and every step computed again."""
+    model = moving_model(stack, sigma_xy=0.02, sigma_z=0.1, sigma_g=0.1, step=0.3, width=8)
+    weights = list(model.forward_pair.expression.parameters())
+    monkeypatch.setattr(trajectory, "STORED", 0)
+    expected = torch.autograd.grad(problem_of(stack, model).loss(0, "forward", "expression"), weights)
+    monkeypatch.setattr(trajectory, "STORED", stored)
+    problem = problem_of(stack, model)
+    problem.parameters("expression")
+    problem.loss(0, "forward", "expression").backward()
+    for weight, gradient in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+    assert all(weight.grad is None for weight in model.forward_pair.shape.parameters())
+    problem.parameters("both")
+    assert all(weight.requires_grad for weight in model.parameters())
