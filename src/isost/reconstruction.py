@@ -81,7 +81,7 @@ class Reconstruction:
 
         Cells of the section before are carried forward and cells of the section after backward (eq 9). They are kept
         with probability 1 - t and t, where t is the share of the gap behind z: the density of one section, not of two.
-        At the depth of a measured section these are its cells as measured (or as corrected, where the fit found it badly
+        At the depth of a measured section these are its cells as measured (as corrected, where the fit found it badly
         stained), those of a thick section in one plane.
 
         Parameters

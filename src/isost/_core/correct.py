@@ -1,10 +1,10 @@
 """A gain and an offset of every gene for the sections that their neighbours are predicted better without.
 
-A section is summed up by the mean and the spread of each gene over squares of tissue that it shares with its neighbours.
-Both are predicted, linearly in depth, from the sections next to it; what is smooth along depth has no difference d from
-its prediction, and is left alone. A badly stained section differs, and makes its neighbours differ by half as much. It
-is told from a change of the tissue by leaving it out: its neighbours are then predicted better from sections that lie
-farther away, which a step or a trend of biology does not do.
+A section is summed up by the mean and the spread of each gene over squares of tissue that it shares with its
+neighbours. Both are predicted, linearly in depth, from the sections next to it; what is smooth along depth has no
+difference from its prediction, and is left alone. A badly stained section differs, and makes its neighbours differ by
+half as much. It is told from a change of the tissue by leaving it out: its neighbours are then predicted better from
+sections that lie farther away, which a step or a trend of biology does not do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def correct_sections(stack: Stack) -> tuple[Stack, dict[str, dict[str, float]]]:
     In a section found bad a cell's expression x becomes m + (x - m) exp(-l) - d, with m the section's mean, and l and d
     the differences of the log spread and of the mean from what the neighbours predict, drawn to 0 where such
     differences are ordinary between good sections (James and Stein's positive part). The map is applied to the scores,
-    as the least squares of the decoded genes. The first and the last section are never changed: beyond them
+    by least squares of the decoded genes. The first and the last section are never changed: beyond them
     nothing says whether they or the tissue differ.
 
     Parameters
@@ -46,9 +46,9 @@ def correct_sections(stack: Stack) -> tuple[Stack, dict[str, dict[str, float]]]:
     stack
         The very stack that came in where nothing is corrected; else one with other features and scores.
     found
-        By the name of each corrected section: ``offset`` and ``gain``, mean sizes over genes of d in standard deviations
-        of bin means, and of exp(l); ``error`` of its neighbours (mean squared difference, in the same
-        units) as measured, and ``error_without`` it.
+        By the name of each corrected section: ``offset`` and ``gain``, mean sizes over genes of d in standard
+        deviations of bin means, and of exp(l); ``error`` of its neighbours as measured (mean squared difference, in the
+        same units), and ``error_without`` the section.
     """
     if stack.n_sections < _FEWEST_SECTIONS or not stack.n_features:
         return stack, {}
@@ -91,7 +91,7 @@ class _Sections:
     within
         ``(K, S, S)`` covariance of the scores of cells about the mean of their square.
     loadings
-        ``(G, S)``.
+        ``(G, S)``, of which the first ``n_features`` columns are of the components.
     spread
         ``(G,)`` standard deviation of bin means, of a typical section.
     """
@@ -101,6 +101,7 @@ class _Sections:
     mean: np.ndarray
     within: np.ndarray
     loadings: np.ndarray
+    n_features: int
     spread: np.ndarray
     known: dict[Any, np.ndarray]
 
@@ -128,7 +129,7 @@ class _Sections:
                               if np.count_nonzero(count[k] >= _FEWEST_CELLS) > 1], axis=0)  # fmt: skip
         spread = np.sqrt(np.maximum(_diagonal(loadings, covariance), 0.0))
         spread = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
-        return cls(stack.depths, count, mean, within, loadings, spread, {})
+        return cls(stack.depths, count, mean, within, loadings, stack.n_features, spread, {})
 
     def worst(self, good: list[int]) -> tuple[int, float, float] | None:
         """Find the section that its neighbours gain most without: it, and their error with and without it."""
@@ -144,7 +145,7 @@ class _Sections:
         return min(found)[1:] if found else None
 
     def error(self, k: int, good: list[int]) -> float:
-        """Mean square over genes of a section's difference from what the nearest of the good ones say; NaN if unknown."""
+        """Mean square over genes of a section's difference from what the nearest good ones say; NaN if unknown."""
         return float(2 * (self.difference(k, good) ** 2).mean())
 
     def difference(self, k: int, good: list[int]) -> np.ndarray:
@@ -152,7 +153,7 @@ class _Sections:
         weights = self._weights(k, good)
         chosen = (k, *weights)
         if chosen not in self.known:
-            shared = (self.count[list(chosen)] >= _FEWEST_CELLS).all(axis=0)
+            shared = np.all(self.count[list(chosen)] >= _FEWEST_CELLS, axis=0)
             if np.count_nonzero(shared) < _FEWEST_BINS:
                 self.known[chosen] = np.full(2 * len(self.loadings), np.nan)
             else:
@@ -189,12 +190,18 @@ class _Sections:
 
     def change(self, k: int, scores: np.ndarray, offset: np.ndarray, log_gain: np.ndarray) -> np.ndarray:
         """Change ``(n, S)`` of the scores of a section's cells that undoes its effect on the genes."""
-        back = np.linalg.pinv(self.loadings)
+        back = self._encoder()
         known = self.count[k] >= _FEWEST_CELLS
         centre = self.mean[k, known].mean(axis=0)
         gain = (back * np.expm1(-log_gain)) @ self.loadings
         shift = back @ (offset * np.where(np.isfinite(self.spread), self.spread, 0.0))
         return ((scores - centre) @ gain.T - shift).astype(np.float32)
+
+    def _encoder(self) -> np.ndarray:
+        """Scores of genes ``(S, G)``: of the components first, then of what these leave, as the remainder was made."""
+        components, rest = self.loadings[:, : self.n_features], self.loadings[:, self.n_features :]
+        first, second = np.linalg.pinv(components), np.linalg.pinv(rest)
+        return np.vstack([first, second - (second @ components) @ first])
 
 
 def _diagonal(loadings: np.ndarray, covariance: np.ndarray) -> np.ndarray:
