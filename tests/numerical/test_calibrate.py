@@ -23,7 +23,7 @@ def left_out(unit: Callable[[np.random.Generator, tuple[int, int]], np.ndarray],
     count = draw.integers(1, 9, N_BINS)
     sampling = np.sqrt(0.2 / count)[:, None] * draw.normal(size=shape)
     residual = factor * np.sqrt(variance) * unit(draw, shape) + sampling
-    return _LeftOut(residual, variance, count, 0.2 * np.eye(len(factor)))
+    return _LeftOut(residual, np.zeros((0, *shape)), variance, count, 0.2 * np.eye(len(factor)))
 
 
 def normal(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_a_field_sure_of_too_much_is_widened(
     right = Hyperparameters(np.full(2, 40.0), np.full(2, 40.0), np.full(2, 0.5), np.ones(2))
     # a hundredth of the prior variance: the same shape, a tenth of the deviations
     sure = Hyperparameters(right.length, right.depth_length, right.ratio, np.full(2, 0.01))
-    honest, widened = (calibrate(model, stack, hyper, centre).scores for hyper in (right, sure))
+    honest, widened = (calibrate(model, stack, hyper, centre)[0].scores for hyper in (right, sure))
     assert (honest < 1).all() and (widened > 2.5 * honest).all(), (honest, widened)
 
 
@@ -93,7 +93,8 @@ def test_two_sections_say_nothing(
 ) -> None:
     stack = two_of_one_field(2)
     hyper = Hyperparameters(np.full(2, 40.0), np.full(2, 400.0), np.full(2, 0.5), np.ones(2))
-    found = calibrate(still_model(stack), stack, hyper, stack.scores.mean(axis=0).astype(float))
+    found, blend = calibrate(still_model(stack), stack, hyper, stack.scores.mean(axis=0).astype(float))
+    assert blend is None
     none = Calibration.none(stack)
     np.testing.assert_array_equal(found.scores, none.scores)
     np.testing.assert_array_equal(found.genes, none.genes)

@@ -1,20 +1,21 @@
-"""How wide the intervals of the field have to be: sections that it was not given say.
+"""How far the field is believed, and how wide its intervals have to be: sections that it was not given say.
 
 A few inner sections are predicted, each from the others. In a bin of such a section the measured mean of a gene
 differs from the predicted one by what the field is unsure of, with standard deviation c s, and by the sampling of the n
 cells of the bin, with variance w / n. The factor c of each gene is the likely one, given those of the other genes,
 raised where its errors have outliers until 90 % of the bins lie within 1.64 standard deviations (the conformal bound,
 Lei et al. 2018, with s as the scale). Where sampling outweighs the field the share of bins says nothing of c; the
-likelihood still does.
+likelihood still does. Errors are those of the field drawn towards the simpler predictor that `blend` chooses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
+from isost._core.blend import SHARPNESS, WIDTHS, Blend, choose_blend
 from isost._core.covariance import Hyperparameters, spacing_of
 from isost._core.gap import GapField
 from isost._core.model import SDEModel
@@ -22,7 +23,8 @@ from isost._core.stack import Stack
 
 _LEVEL, _QUANTILE = 0.9, 1.6448536269514722
 _FACTORS = np.geomspace(0.2, 8.0, 38)
-_MOST_SECTIONS = 3
+_SECTIONS_ASKED = 3, 8
+_CELLS_ASKED = 12_000  # of all of them, but three sections in any case
 _MOST_CELLS = 20_000  # of a section
 _ALIKE = 4.0  # neighbouring bins that err alike count as one
 _SPREAD = 0.5  # of the logarithms of the genes' factors about their mean
@@ -44,9 +46,13 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class _LeftOut:
-    """Bins of a section: ``(B, S)`` residuals of scores, variances; ``(B,)`` cells; ``(S, S)`` covariance in bins."""
+    """Bins of a section: ``(B, S)`` residuals of scores, variances; ``(B,)`` cells; ``(S, S)`` covariance in bins.
+
+    ``deviation (C, B, S)`` is what simple predictors say beside the field.
+    """
 
     residual: np.ndarray
+    deviation: np.ndarray
     variance: np.ndarray
     count: np.ndarray
     scatter: np.ndarray
@@ -58,8 +64,10 @@ class _LeftOut:
         return square, self.variance @ (loadings**2).T, within / self.count[:, None]
 
 
-def calibrate(model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.ndarray) -> Calibration:
-    """Leave inner sections out one at a time; factors are 1 where there is none.
+def calibrate(
+    model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.ndarray
+) -> tuple[Calibration, Blend | None]:
+    """Leave inner sections out one at a time; where there is none, factors are 1 and nothing is blended.
 
     Parameters
     ----------
@@ -70,30 +78,47 @@ def calibrate(model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.
     """
     inner = np.arange(1, stack.n_sections - 1)
     if not inner.size or not stack.n_scores:
-        return Calibration.none(stack)
-    asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
-    parts = [_leave_out(model, stack, int(k), hyper, centre) for k in asked]
+        return Calibration.none(stack), None
+    at_most = int(np.clip(_CELLS_ASKED * stack.n_sections / stack.n_cells, *_SECTIONS_ASKED))
+    asked = inner[np.unique(np.linspace(0, len(inner) - 1, at_most).round().astype(int))]
+    options = [(width * spacing_of(stack), sharpness) for width in WIDTHS for sharpness in SHARPNESS]
+    parts = [_leave_out(model, stack, int(k), hyper, centre, options) for k in asked]
+    residual, deviation = [part.residual for part in parts], [part.deviation for part in parts]
+    blend = choose_blend(options, residual, deviation, hyper.noise)
+    if blend is not None:
+        chosen = options.index((blend.width, blend.sharpness))
+        parts = [replace(part, residual=part.residual - blend.weight * part.deviation[chosen]) for part in parts]
     scores = _factors(parts, np.eye(stack.n_scores))
     if stack.decoder is None:
-        return Calibration(scores, np.ones(0))
+        return Calibration(scores, np.ones(0)), blend
     index = np.arange(len(stack.decoder.genes))
     blocks = [index[first : first + _AT_ONCE] for first in range(0, len(index), _AT_ONCE)]
-    return Calibration(scores, np.concatenate([_factors(parts, stack.loadings_of(block)) for block in blocks]))
+    return Calibration(scores, np.concatenate([_factors(parts, stack.loadings_of(block)) for block in blocks])), blend
 
 
-def _leave_out(model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray) -> _LeftOut:
+def _leave_out(
+    model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray,
+    options: list[tuple[float, float]],
+) -> _LeftOut:  # fmt: skip
     rest = stack.select([other for other in range(stack.n_sections) if other != k])
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
     rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
-    mean, variance = GapField(model, rest, k - 1, k, hyper, centre).value(stack.coords[rows])
-    measured = stack.scores[rows]
-    place = np.floor(stack.coords[rows, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
+    coords, measured = stack.coords[rows], stack.scores[rows]
+    gap = GapField(model, rest, k - 1, k, hyper, centre)
+    mean, variance = gap.value(coords)
+    place = np.floor(coords[:, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
     _, member, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
     entries = (1 / count[member.ravel()], (member.ravel(), np.arange(len(rows))))
     average = sparse.csr_matrix(entries, shape=(len(count), len(rows)))
     off = measured - (average @ measured)[member.ravel()]
     scatter = off.T @ off / max(len(rows) - len(count), 1)
-    return _LeftOut(average @ (measured - mean), average @ variance, count, scatter)
+    frame, sides = gap.to_frame(coords), {width: gap.sides(width) for width, _ in options}
+    deviation = []
+    for width, sharpness in options:
+        simple, known = sides[width].at(frame, coords[:, 2], sharpness)
+        deviation.append(average @ (known[:, None] * (simple - mean)))
+    residual = average @ (measured - mean)
+    return _LeftOut(residual, np.stack(deviation), average @ variance, count, scatter)
 
 
 def _factors(parts: list[_LeftOut], loadings: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isost._core.blend import Blend
 from isost._core.calibrate import Calibration, calibrate
 from isost._core.carry import as_measured, sweep
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
@@ -51,6 +52,8 @@ class Field:
         Below this density a place counts as outside the tissue.
     calibration
         Factors of the standard deviations; 1 where there is none.
+    blend
+        Simple predictor that the field is drawn towards.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Field:
         width: float,
         density_floor: float = 0.0,
         calibration: Calibration | None = None,
+        blend: Blend | None = None,
     ) -> None:
         self.model = model
         self.stack = stack
@@ -68,6 +72,7 @@ class Field:
         self.width = float(width)
         self.density_floor = float(density_floor)
         self.calibration = calibration or Calibration.none(stack)
+        self.blend = blend
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
         self._centre = stack.scores.mean(axis=0, dtype=np.float64)
         self._gaps: dict[int, GapField] = {}
@@ -77,7 +82,7 @@ class Field:
     def fit(cls, model: SDEModel, stack: Stack) -> Field:
         """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
         field = cls(model, stack, estimate(stack, views=aligned_views(model, stack)), _WIDTH * spacing_of(stack))
-        field.calibration = calibrate(model, stack, field.hyper, field._centre)
+        field.calibration, field.blend = calibrate(model, stack, field.hyper, field._centre)
         density = []
         for section in range(stack.n_sections):
             cells = as_measured(stack, section)
@@ -122,24 +127,28 @@ class Field:
         return np.sqrt(value.var @ (self.stack.loadings_of(index) ** 2).T) * self.calibration.genes[index]
 
     def state(self) -> dict[str, np.ndarray]:
+        blend = self.blend or Blend(0.0, 0.0, np.zeros(self.stack.n_scores))
         return {
             "width": np.array(self.width), "density_floor": np.array(self.density_floor),
             "length": self.hyper.length, "depth_length": self.hyper.depth_length,
             "ratio": self.hyper.ratio, "noise": self.hyper.noise,
             "score_factor": self.calibration.scores, "gene_factor": self.calibration.genes,
+            "blend": np.array([blend.width, blend.sharpness, blend.gain]), "blend_weight": blend.weight,
         }  # fmt: skip
 
     @classmethod
     def from_state(cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray]) -> Field:
         hyper = Hyperparameters(state["length"], state["depth_length"], state["ratio"], state["noise"])
         calibration = Calibration(state["score_factor"], state["gene_factor"])
-        return cls(model, stack, hyper, float(state["width"]), float(state["density_floor"]), calibration)
+        width, sharpness, gain = (float(value) for value in state["blend"])
+        blend = Blend(width, sharpness, state["blend_weight"], gain) if width else None
+        return cls(model, stack, hyper, float(state["width"]), float(state["density_floor"]), calibration, blend)
 
     def _gap(self, gap: int) -> GapField:
         if gap not in self._gaps:
             while len(self._gaps) >= _KEPT:
                 self._gaps.pop(next(iter(self._gaps)))
-            self._gaps[gap] = GapField(self.model, self.stack, gap, gap + 1, self.hyper, self._centre)
+            self._gaps[gap] = GapField(self.model, self.stack, gap, gap + 1, self.hyper, self._centre, self.blend)
         return self._gaps[gap]
 
     def _density(self, coords: np.ndarray) -> np.ndarray:

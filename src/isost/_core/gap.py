@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from isost._core.blend import Blend, Sides
 from isost._core.carry import carried_to, sweep
 from isost._core.covariance import Hyperparameters
 from isost._core.exact import FewCells
@@ -39,10 +40,13 @@ class GapField:
         Covariance of every score.
     centre
         ``(P + Q,)`` mean scores.
+    blend
+        Simple predictor that the posterior mean is drawn towards.
     """
 
     def __init__(
-        self, model: SDEModel, stack: Stack, lower: int, upper: int, hyper: Hyperparameters, centre: np.ndarray
+        self, model: SDEModel, stack: Stack, lower: int, upper: int, hyper: Hyperparameters, centre: np.ndarray,
+        blend: Blend | None = None,
     ) -> None:  # fmt: skip
         self._model, self._stack = model, stack
         self._hyper, self._centre = hyper, centre
@@ -72,20 +76,31 @@ class GapField:
                 alike = columns[level == one]
                 spreads.append((alike, solved.spread(float(np.median(hyper.ratio[alike])), rng)))
             self._groups.append((columns, solved, mean, spreads))
+        self._blend = blend
+        self._simple = self.sides(blend.width) if blend else None
+
+    def sides(self, width: float) -> Sides:
+        """Kernel means over the two sections that bound the gap."""
+        rows = [self._stack.slice_of(k) for k in self._sections]
+        scores = self._stack.scores
+        return Sides([self._frame[one] for one in rows], [scores[one] for one in rows], self._depths, width)
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
-        place = self._to_frame(coords)
-        z = coords[:, 2]
+        place, z = self.to_frame(coords), coords[:, 2]
         mean, var = np.empty((len(coords), len(self._centre))), np.empty((len(coords), len(self._centre)))
         prior = self._hyper.noise * self._hyper.ratio
         for columns, solved, state, spreads in self._groups:
             mean[:, columns] = solved.at(state, place, z)
             for alike, spread in spreads:
                 var[:, alike] = prior[alike] * solved.variance(spread, place, z)[:, None]
-        return mean + self._centre, var
+        mean += self._centre
+        if self._blend and self._simple:
+            simple, known = self._simple.at(place, z, self._blend.sharpness)
+            mean += known[:, None] * self._blend.weight * (simple - mean)
+        return mean, var
 
-    def _to_frame(self, coords: np.ndarray) -> np.ndarray:
+    def to_frame(self, coords: np.ndarray) -> np.ndarray:
         """Carry places to the frame by what the cells about them are carried by, between the depths of Euler steps."""
         levels = self._levels()
         weight = hat_weights(coords[:, 2], levels)
