@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from isost._core.guard import believe
+from isost._core.guard import _LeftOut, _lower_bound, _variance_about, believe
 
 DEPTHS = [0.0, 1.0, 2.0, 3.5]
 N = 160
@@ -26,43 +26,98 @@ def sections(shift: float = 0.0, level: float = 0.0, noise: float = 0.3) -> list
 
 
 def test_a_motion_is_believed() -> None:
-    motion, _, tried = believe(sections(shift=0.25), DEPTHS, **OPTIONS)
-    assert motion == 1.0
-    assert tried["motion 1, change 0"] < 0.5 * tried["motion 0, change 0"]
+    found = believe(sections(shift=0.25), DEPTHS, **OPTIONS)
+    assert found.motion == 1.0
+    assert found.tried["motion 1, change 0"] < 0.5 * found.tried["motion 0, change 0"]
 
 
 def test_no_motion_is_invented() -> None:
     for seedless in (sections(), sections(noise=1.0)):
-        motion, change, _ = believe(seedless, DEPTHS, **OPTIONS)
-        assert motion == 0.0 and change == 0.0
+        found = believe(seedless, DEPTHS, **OPTIONS)
+        assert found.motion == 0.0 and found.change == 0.0
 
 
-def test_a_change_of_expression_is_believed_without_a_motion() -> None:
-    motion, change, _ = believe(sections(level=1.0), DEPTHS, **OPTIONS)
-    assert motion < 1.0 and change == 1.0
+def test_a_change_of_expression_is_believed() -> None:
+    assert believe(sections(level=1.0), DEPTHS, **OPTIONS).change == 1.0
 
 
 def test_positions_alone_tell_of_a_motion() -> None:
     bare = [(place, features[:, :0]) for place, features in sections(shift=0.25)]
-    assert believe(bare, DEPTHS, **OPTIONS)[0] == 1.0
+    assert believe(bare, DEPTHS, **OPTIONS).motion == 1.0
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, tissue: list[float], cells: list[float]) -> tuple[float, float, str]:
+    """What is believed, given the errors of standing still, half and full motion, each without and with change."""
+    errors = iter([error for masses in (tissue, cells) for error in masses for _ in range(2)])
+    monkeypatch.setattr("isost._core.guard._error", lambda *_: next(errors))
+    found = believe(sections(), DEPTHS, **OPTIONS)
+    return found.motion, found.change, found.masses
 
 
 def test_of_motions_as_good_the_larger_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = iter([1.0, 1.0, 0.9, 0.95, 0.904, 0.902] * 2)  # still, still; half; full
-    monkeypatch.setattr("isost._core.guard._error", lambda *_: next(errors))
-    assert believe(sections(), DEPTHS, **OPTIONS)[:2] == (1.0, 1.0)
-    errors = iter([1.0, 1.0, 0.9, 0.95, 0.92, 0.91] * 2)
-    assert believe(sections(), DEPTHS, **OPTIONS)[:2] == (0.5, 0.0)
-    errors = iter([1.0, 1.0, 0.99, 0.99, 0.985, 0.99] * 2)
-    assert believe(sections(), DEPTHS, **OPTIONS)[:2] == (0.0, 0.0)
+    worse = [1.0, 1.0, 0.95, 0.95, 0.95, 0.95]
+    assert chosen(monkeypatch, [1.0, 1.0, 0.9, 0.95, 0.904, 0.902], worse) == (1.0, 1.0, "area")
+    assert chosen(monkeypatch, [1.0, 1.0, 0.9, 0.95, 0.92, 0.91], worse) == (0.5, 0.0, "area")
+    assert chosen(monkeypatch, [1.0, 1.0, 0.99, 0.99, 0.985, 0.99], worse)[2] == "cells"
+    assert chosen(monkeypatch, [1.0, 1.0, 0.99, 0.99, 0.985, 0.99], [1.0] * 6) == (0.0, 0.0, "area")
+
+
+def test_cells_are_carried_over_only_for_a_clear_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    tissue = [1.0, 1.0, 0.9, 0.95, 0.8, 0.9]
+    assert chosen(monkeypatch, tissue, [1.0, 1.0, 0.9, 0.95, 0.797, 0.9])[2] == "area"
+    assert chosen(monkeypatch, tissue, [1.0, 1.0, 0.9, 0.95, 0.790, 0.9]) == (1.0, 0.0, "cells")
 
 
 def test_two_sections_have_none_to_leave_out() -> None:
-    assert believe(sections()[:2], DEPTHS[:2], **OPTIONS) == (1.0, 1.0, {})
+    found = believe(sections()[:2], DEPTHS[:2], **OPTIONS)
+    assert (found.motion, found.change, found.masses, found.tried) == (1.0, 1.0, "cells", {})
+    np.testing.assert_array_equal(found.diffusion, 0.0)
 
 
 def test_every_choice_is_recorded() -> None:
-    motion, change, tried = believe(sections(shift=0.25), DEPTHS, **OPTIONS)
-    assert len(tried) == 6
-    assert tried[f"motion {motion:g}, change {change:g}"] <= min(tried.values()) + 0.005
-    assert json.loads(json.dumps(tried)) == tried
+    found = believe(sections(shift=0.25), DEPTHS, **OPTIONS)
+    assert len(found.tried) == 12
+    name = f"motion {found.motion:g}, change {found.change:g}" + (", cells" if found.masses == "cells" else "")
+    assert found.tried[name] <= min(found.tried.values()) + 2 * 0.005
+    assert json.loads(json.dumps(found.tried)) == found.tried
+
+
+def varied(about: list[float], n: int = 1200) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Still tissue whose cells scatter about one pattern by a standard deviation of each section's own."""
+    draw = np.random.default_rng(0)
+    made = []
+    for spread in about:
+        place = draw.uniform(0, [1.0, 0.7], (n, 2))
+        made.append((place, np.sin(3 * place) + spread * draw.normal(size=(n, 2))))
+    return made
+
+
+def test_cells_as_varied_as_measured_need_no_diffusion() -> None:
+    found = believe(varied([0.5] * 5), [0.0, 1.0, 2.0, 3.0, 4.0], **OPTIONS)
+    assert found.diffusion.max() < 0.01, found.diffusion
+
+
+def test_the_variance_that_carried_cells_lack_is_found() -> None:
+    """Sections that are left out are more varied than their neighbours by what diffusion over half a way makes."""
+    first, second = left_out_pair([0.5, 0.7, 0.5]), left_out_pair([0.5, 0.7, 0.5], seed=1)
+    found = _lower_bound(np.stack([one.lacking(0.0, 0.0) for one in (first, second)]))
+    # s^2 (t (1 - t) + (1 - t) t) span, at t = 1 / 2 of a span of 2
+    np.testing.assert_allclose(found, (0.7**2 - 0.5**2) / (2 * 0.5 * 0.5 * 2.0), rtol=0.2)
+
+
+def test_diffusion_makes_carried_cells_as_varied_as_measured() -> None:
+    one = left_out_pair([0.5, 0.7, 0.5])
+    diffusion = one.lacking(0.0, 0.0)
+    place, features, weight = one.predict(0.0, 0.0)
+    # a forward cell went t of the span, a backward one 1 - t
+    way = np.repeat([one.t, 1 - one.t], [len(one.before[0]), len(one.after[0])]) * one.span
+    noisy = features + np.sqrt(way[:, None] * diffusion) * np.random.default_rng(2).normal(size=features.shape)
+    uniform = np.full(len(one.measured[0]), 1 / len(one.measured[0]))
+    measured = _variance_about(*one.measured, uniform)
+    np.testing.assert_allclose(_variance_about(place, noisy, weight), measured, rtol=0.1)
+    assert (_variance_about(place, features, weight) < 0.75 * measured).all()
+
+
+def left_out_pair(about: list[float], seed: int = 0) -> _LeftOut:
+    made = varied(about) if not seed else [(place[::-1], features[::-1]) for place, features in varied(about)]
+    return _LeftOut.of(made, [0.0, 1.0, 2.0], "area", **OPTIONS)

@@ -16,7 +16,7 @@ from isost._core.stack import Stack
 from isost._core.transport import Coupling, couple
 
 DEFAULTS = {
-    "epochs": 60, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.0, "sigma_g": 0.0, "alpha": 1.0,
+    "epochs": 60, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.0, "sigma_g": None, "alpha": 1.0,
     "max_cells": 1024,
 }  # fmt: skip
 
@@ -74,8 +74,11 @@ class BridgeObjective:
         coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
         last = stack.n_sections - 1
         # sections left out say how much of what the couplings show is motion, and how much is noise
-        self.motion, self.change, self.tried = believe(self._sections, self._depths, **coupling)
-        self.model.config.update(moving=self.motion > 0, changing=self.change > 0)
+        self.belief = believe(self._sections, self._depths, **coupling)
+        coupling["masses"] = self.belief.masses
+        self.model.config.update(moving=self.belief.motion > 0, changing=self.belief.change > 0)
+        if settings["sigma_g"] is None:
+            self.model.config["sigma_g"] = np.sqrt(self.belief.diffusion).round(6).tolist()
         self.ahead = [self._couple(k, k + 1, coupling) for k in range(last)]
         self.behind = [self._couple(k + 1, k, coupling) for k in range(last)]
         forward = [self._bridge(k, k + 1) for k in range(last)]
@@ -91,7 +94,7 @@ class BridgeObjective:
     @property
     def still(self) -> bool:
         """Whether there is nothing to learn."""
-        return not (self.motion or self.change)
+        return not (self.belief.motion or self.belief.change)
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
@@ -128,7 +131,8 @@ class BridgeObjective:
     def _couple(self, source: int, target: int, options: dict) -> Coupling:
         found = couple(*self._sections[source], *self._sections[target], **options)
         start = self._sections[source][0]
-        return replace(found, target=start + self.motion * (found.target - start), change=self.change * found.change)
+        end = start + self.belief.motion * (found.target - start)
+        return replace(found, target=end, change=self.belief.change * found.change)
 
     def _target(self, source: int, target: int, position: np.ndarray) -> np.ndarray:
         """Where the coupling from one section to the next carries any place of the first."""

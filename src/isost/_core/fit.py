@@ -129,7 +129,10 @@ def fit_stack(
         "corrected_sections": corrected,
     }  # fmt: skip
     if isinstance(problem, BridgeObjective):
-        info |= {"motion": problem.motion, "change": problem.change, "left_out": problem.tried}
+        info |= {
+            "motion": problem.belief.motion, "change": problem.belief.change, "masses": problem.belief.masses,
+            "left_out": problem.belief.tried,
+        }  # fmt: skip
         info["dropped_mass"] = [round(share, 4) for share in problem.dropped]
     logger.info("fit: done in %.1f s", seconds)
     return Fitted(stack, model, field, history, info)
@@ -155,7 +158,7 @@ def _build(
             plane_scale=scaling.xy,
             depth_unit=unit,
             depth_range=float(stack.depths[-1] - stack.depths[0]) / unit,
-            sigma_xy=settings["sigma_xy"], sigma_z=settings["sigma_z"], sigma_g=settings["sigma_g"],
+            sigma_xy=settings["sigma_xy"], sigma_z=settings["sigma_z"], sigma_g=settings["sigma_g"] or 0.0,
             step=settings["dz"], width=settings["width"], unet_depth=settings["unet_depth"],
             n_neighbours=settings["n_neighbours"],
         )  # fmt: skip

@@ -31,8 +31,8 @@ class SDEModel(nn.Module):
     depth_range
         Depth of the last section in internal units; the networks see depth as a share of it.
     sigma_xy, sigma_z, sigma_g
-        Diffusion of positions, jitter of the depth that a drift sees, and diffusion of features, per square root of
-        an internal unit of depth.
+        Diffusion of positions, jitter of the depth that a drift sees, and diffusion of features (one for all, or one
+        for each), per square root of an internal unit of depth.
     step
         Length of an Euler step in internal units of depth: M = floor(gap / step) steps a gap, at least one.
     width, unet_depth, n_neighbours
@@ -54,7 +54,7 @@ class SDEModel(nn.Module):
         depth_range: float = 1.0,
         sigma_xy: float = 0.0,
         sigma_z: float = 0.0,
-        sigma_g: float = 0.0,
+        sigma_g: float | list[float] = 0.0,
         step: float = 0.1,
         width: int = 64,
         unet_depth: int = 2,
@@ -106,7 +106,8 @@ class SDEModel(nn.Module):
     def diffusion(self) -> Tensor:
         """``(3 + P,)`` standard deviation of (x, y, depth jitter, g) per square root of an internal unit of depth."""
         config = self.config
-        sigma = torch.full((3 + self.n_features,), float(config["sigma_g"]), device=self.device)
+        sigma = torch.zeros(3 + self.n_features, device=self.device)
+        sigma[3:] = torch.as_tensor(config["sigma_g"], dtype=sigma.dtype)
         sigma[:2] = config["sigma_xy"]
         sigma[2] = config["sigma_z"]
         return sigma

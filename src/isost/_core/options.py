@@ -50,7 +50,9 @@ class FitOptions:
         Length of an Euler step; in mm with a preset, else in median gaps.
     sigma_xy, sigma_z, sigma_g
         Diffusions per square root of the unit of ``dz``: positions in units of the larger extent, depth seen by the
-        drift in the unit of ``dz``, features in the objective's scaled units.
+        drift in the unit of ``dz``, features in the objective's scaled units. Of ``bridge`` by default: half the
+        spacing of the cells a gap, none, and for each feature what makes carried cells as varied as those of left-out
+        sections.
     alpha
         Weight of the expression loss beside the shape loss.
     max_cells

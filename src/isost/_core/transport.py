@@ -12,11 +12,14 @@ from isost._core.graph import median_spacing
 
 N_CANDIDATES = 48
 
+MASSES = ("area", "cells")
+
 # Costs count in squared reaches, so these hold in every round: the blur of a plan is a third of the reach. At first a
 # cell rather stays without a place than goes further than about one and a half reaches, so that expression and not
-# the outline decides; the last rounds make the outlines meet.
+# the outline decides; the last rounds make the outlines meet, and where cells count, fill them.
 _EPSILON = 0.1
-_RHO = (1.0, 1.0, 1.0, 1.0, 1.0, 20.0, 20.0, 20.0)
+_N_ROUNDS, _LAST_ROUNDS = 8, 3
+_RHO, _LAST_RHO = 1.0, {"area": 20.0, "cells": 200.0}
 _FIRST_REACH = 1 / 3  # of the extent
 _LAST_REACH = 4.0  # spacings
 _TINY = 1e-300
@@ -107,7 +110,7 @@ def local_mean(coords: np.ndarray, features: np.ndarray, k: int = 20) -> np.ndar
 
 def couple(
     coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray,
-    *, n_candidates: int = N_CANDIDATES, feature_weight: float = 2.0,
+    *, n_candidates: int = N_CANDIDATES, feature_weight: float = 2.0, masses: str = "area",
 ) -> Coupling:  # fmt: skip
     """Couple a section with the next, coarse to fine.
 
@@ -125,18 +128,23 @@ def couple(
         Support of the plan: nearest cells of the next section a cell may go to.
     feature_weight
         lambda: weight of the expression beside the position; 0 couples by position alone.
+    masses
+        What is carried over: ``"area"``, tissue, of which some may have no place in the next section, or ``"cells"``,
+        all alike, so that they fill the next section as densely as it was measured.
     """
     here, there = local_mean(coords, features), local_mean(next_coords, next_features)
     noise = _feature_noise(coords, here) + _feature_noise(next_coords, there)
     extent = float(np.ptp(np.concatenate([coords, next_coords]), axis=0).max())
     spacing = max(median_spacing(coords), median_spacing(next_coords), extent * 1e-6)
-    reaches = np.geomspace(max(_FIRST_REACH * extent, 2 * _LAST_REACH * spacing), _LAST_REACH * spacing, len(_RHO))
+    reaches = np.geomspace(max(_FIRST_REACH * extent, 2 * _LAST_REACH * spacing), _LAST_REACH * spacing, _N_ROUNDS)
     warped = coords.copy()
-    for reach, rho in zip(reaches, _RHO, strict=True):
+    for number, reach in enumerate(reaches):
+        rho = _RHO if number < _N_ROUNDS - _LAST_ROUNDS else _LAST_RHO[masses]
         budget = int(np.clip((extent / reach) ** 2 * 24, 400, max(len(coords), len(next_coords))))
         some, others = _evenly(len(coords), budget), _evenly(len(next_coords), budget)
         weight = feature_weight / noise if noise > 0 else 0.0
-        start, end = _Sample.of(warped[some], here[some]), _Sample.of(next_coords[others], there[others])
+        start = _Sample.of(warped[some], here[some], masses)
+        end = _Sample.of(next_coords[others], there[others], masses)
         target, mass = _barycentre(start, end, reach, weight, n_candidates, rho)
         # entropy pulls every target inwards; coupled with itself, a section shows by how much
         itself, _ = _barycentre(start, start, reach, weight, n_candidates, rho)
@@ -149,15 +157,15 @@ def couple(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Cells of a section as a plan sees them: ``(n, 2)`` positions, ``(n, P)`` local means, ``(n,)`` areas of sum 1."""
+    """Cells as a plan sees them: ``(n, 2)`` positions, ``(n, P)`` local means, ``(n,)`` masses of sum 1."""
 
     coords: np.ndarray
     mean: np.ndarray
-    area: np.ndarray
+    mass: np.ndarray
 
     @classmethod
-    def of(cls, coords: np.ndarray, mean: np.ndarray) -> _Sample:
-        return cls(coords, mean, _area(coords))
+    def of(cls, coords: np.ndarray, mean: np.ndarray, masses: str) -> _Sample:
+        return cls(coords, mean, _area(coords) if masses == "area" else np.full(len(coords), 1 / len(coords)))
 
 
 def _barycentre(
@@ -166,7 +174,7 @@ def _barycentre(
     """Mean position in the next section that a plan sends each cell to, and the share of its mass that arrives."""
     plan = _plan(here, there, reach, weight, n_candidates, rho)
     mass = np.asarray(plan.sum(axis=1)).ravel()
-    return (plan @ there.coords) / np.maximum(mass, 1e-300)[:, None], mass / here.area
+    return (plan @ there.coords) / np.maximum(mass, 1e-300)[:, None], mass / here.mass
 
 
 def _plan(
@@ -187,7 +195,7 @@ def _plan(
     least = _row_minima(support)
     spread = np.add.reduceat(np.exp((least[rows] - support.data) / _EPSILON), support.indptr[:-1])
     support.data += np.median(_EPSILON * np.log(spread / m) - least)
-    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(here.area, there.area), n_iter=100, tol=1e-3)
+    return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(here.mass, there.mass), n_iter=100, tol=1e-3)
 
 
 def _pattern(neighbour: np.ndarray, n_columns: int) -> sparse.csr_matrix:
