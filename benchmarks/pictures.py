@@ -29,9 +29,9 @@ from isost._core.kernel import kernel_field, own_section_field
 METHODS = ("nearest", "kernel", "displacement", "isost")
 
 
-def predict(method: str, train, held: Split, section: HeldOut) -> np.ndarray:
+def predict(stack: str, method: str, train, held: Split, section: HeldOut) -> np.ndarray:
     """Mean expression (n, G) at the cells of a held-out section."""
-    predictor = make(method, train, held, seed=0)
+    predictor = make(method, train, held, 0, stack)
     field = predictor.field(section.coords, section.depth)
     if field is None:
         cloud = predictor.cells(section.depth, None, np.random.default_rng(0))
@@ -55,7 +55,7 @@ def main() -> None:
     plane = section.coords[:, :2]
     smoothed = own_section_field(plane, section.cells.genes[:, index], section.side, np.arange(len(plane))[:, None])
     columns = {"measured cells": section.cells.genes[:, index], "measured, smoothed": smoothed}
-    columns |= {method: predict(method, train, held, section)[:, index] for method in METHODS}
+    columns |= {method: predict(asked.stack, method, train, held, section)[:, index] for method in METHODS}
 
     figure, axes = plt.subplots(
         len(index), len(columns), figsize=(2.1 * len(columns), 2.2 * len(index)), layout="constrained", squeeze=False

@@ -9,7 +9,9 @@ import numpy as np
 from scipy import sparse
 
 import isost
+from isost._core.baselines import Cloud
 from isost._core.held_out import HeldOut, Split
+from isost._core.kernel import kernel_field
 from isost.metrics._bins import bin_counts, bin_means
 from isost.tl._held_out import Representation, split
 
@@ -57,6 +59,27 @@ def with_truth(adata: ad.AnnData, train: ad.AnnData, held: Split) -> Split:
         cells = representation.cloud(drawn, drawn.obsm["spatial"])
         sections.append(replace(section, coords=drawn.obsm["spatial"], cells=cells))
     return replace(held, held_out=sections)
+
+
+class Truth:
+    """The phantom itself: what it is worth to know the tissue, but not the cells that were measured.
+
+    Its field is the mean over many cells drawn at the depth about each place, its cells are others of the same tissue.
+    """
+
+    def __init__(self, adata: ad.AnnData, train: ad.AnnData, held: Split) -> None:
+        self._truth = isost.datasets.phantom_truth(adata)
+        self._representation = Representation.of(train)
+        self._width = 0.5 * held.training.width
+        self._many = TRUTH_CELLS * max(len(section.cells) for section in held.held_out)
+
+    def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> Cloud:
+        drawn = self._truth.sample_section(depth, n=n or self._many, rng=rng)
+        return self._representation.cloud(drawn, drawn.obsm["spatial"])
+
+    def field(self, coords: np.ndarray, depth: float) -> np.ndarray:
+        cloud = self.cells(depth, None, np.random.default_rng(1))
+        return kernel_field(coords[:, :2], cloud.coords, cloud.genes, self._width)
 
 
 def sampling_error(section: HeldOut) -> float:

@@ -59,6 +59,7 @@ class BridgeObjective:
     """
 
     phases: tuple[str, ...] = ("both",)
+    least_steps = 8  # of an epoch, so that few gaps are learned as well as many
 
     def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
         self.model = model

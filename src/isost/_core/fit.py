@@ -212,11 +212,12 @@ def _train(
 def _epochs(
     problem: Objective, phase: str, epochs: int, n_gaps: int, learning_rate: float, generator: torch.Generator
 ) -> Iterator[float]:
-    """Mean loss of each epoch: one NAdam step for every gap and direction, in random order, under a cosine rate."""
+    """Mean loss of each epoch: NAdam steps for every gap and direction, in random order, under a cosine rate."""
     parameters = problem.parameters(phase)
     optimiser = torch.optim.NAdam(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs, eta_min=learning_rate / 20)
     steps = [(gap, direction) for gap in range(n_gaps) for direction in ("forward", "backward")]
+    steps *= -(-problem.least_steps // len(steps))
     for _ in range(epochs):
         total = 0.0
         for index in torch.randperm(len(steps), generator=generator).tolist():

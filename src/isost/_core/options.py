@@ -43,7 +43,8 @@ class FitOptions:
     Attributes
     ----------
     epochs
-        Passes over all gaps and both directions, per phase (``bridge`` has one phase, ``trajectory`` three).
+        Passes over all gaps and both directions, per phase (``bridge`` has one phase, ``trajectory`` three). Where
+        there are fewer than four gaps, a pass of ``bridge`` takes each several times, eight steps in all.
     learning_rate
         Of NAdam. The paper's text says 0.01, the published code 0.001.
     dz

@@ -27,6 +27,7 @@ class TrajectoryObjective:
     """
 
     phases: tuple[str, ...] = ("shape", "expression", "both")
+    least_steps = 1  # one for every gap and direction, as published
 
     def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
         self.model = model

@@ -110,6 +110,7 @@ def test_one_huge_gradient_moves_no_further_than_any_other(
     kind = OBJECTIVES[objective]
     loss = kind.loss
     monkeypatch.setattr(kind, "phases", ("both",))
+    monkeypatch.setattr(kind, "least_steps", 1)
 
     def after(outlier: float) -> torch.Tensor:
         factors = iter([1e4, 1e4 * outlier, 1e4, 1e4])
@@ -117,6 +118,19 @@ def test_one_huge_gradient_moves_no_further_than_any_other(
         return weights(fit(stack, 0, objective, epochs=1))
 
     torch.testing.assert_close(after(outlier=1.0), after(outlier=1e4), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "steps"), [("bridge", 8), ("trajectory", 4)])
+def test_few_gaps_are_learned_as_well_as_many(
+    stack: Stack, objective: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, seen = OBJECTIVES[objective], []
+    loss = kind.loss
+    monkeypatch.setattr(kind, "phases", ("both",))
+    monkeypatch.setattr(kind, "loss", lambda self, *step: seen.append(step[:2]) or loss(self, *step))
+    fit(stack, 0, objective, epochs=1)
+    assert len(seen) == steps and len(set(seen)) == 4
+    assert all(seen.count(step) == steps // 4 for step in seen)
 
 
 STEPS = 4  # an epoch: two gaps, two directions
@@ -129,6 +143,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objective: str, steps: int)
     What is added to the losses changes no gradient, and makes the second epoch the best.
     """
     kind, seen = OBJECTIVES[objective], []
+    monkeypatch.setattr(kind, "least_steps", 1)
     loss = kind.loss
 
     def interrupted(self, gap, direction, phase):  # type: ignore[no-untyped-def]
