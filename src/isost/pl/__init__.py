@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from isost.pl._cross_validation import cross_validation
     from isost.pl._morph import morph
     from isost.pl._orthoviews import orthoviews
+    from isost.pl._section_titration import section_titration
     from isost.pl._sections import sections
     from isost.pl._training import training
 
-__all__ = ["cross_validation", "morph", "orthoviews", "sections", "training"]
+__all__ = ["cross_validation", "morph", "orthoviews", "section_titration", "sections", "training"]
 
 
 def __getattr__(name: str) -> Any:

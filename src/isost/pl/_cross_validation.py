@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from isost.pl._style import ACCENT, INK, PLAIN, finish, root_figure, style
 
 # What each score compares, and whether more of it is better; see isost.tl.cross_validate.
-_SCORES = {
+SCORES = {
     "pcc": ("expression\ncorrelation (pcc)", True),
     "nmse": ("expression\nerror (nmse)", False),
     "dice": ("tissue\noverlap (dice)", True),
@@ -19,7 +19,7 @@ _SCORES = {
 }
 
 # Sees the held-out section itself: a reference, not a method that could be best.
-_CEILING = "ceiling"
+CEILING = "ceiling"
 
 
 def cross_validation(
@@ -66,10 +66,10 @@ def cross_validation(
     >>> [label.get_text() for label in axes[0].get_yticklabels()]
     ['isost', 'kernel']
     """
-    names = _check(scores)
+    names = check_scores(scores)
     methods = list(dict.fromkeys(scores["method"].astype(str)))
     with style():
-        panels = _panels(len(names), len(methods), axes)
+        panels = score_panels(len(names), (1.2 + 1.75 * len(names), 1.0 + 0.32 * len(methods)), axes, sharey=True)
         for ax, name in zip(panels, names, strict=True):
             _draw(ax, scores, name, methods)
         panels[0].set_yticks(range(len(methods)), methods)
@@ -78,10 +78,12 @@ def cross_validation(
     return panels
 
 
-def _panels(n: int, n_methods: int, axes: Axes | np.ndarray | None) -> np.ndarray:
+def score_panels(
+    n: int, size: tuple[float, float], axes: Axes | np.ndarray | None, *, sharey: bool = False
+) -> np.ndarray:
+    """Make n panels in a row, or take those that were given."""
     if axes is None:
-        size = (1.2 + 1.75 * n, 1.0 + 0.32 * n_methods)
-        return plt.subplots(1, n, figsize=size, sharey=True, squeeze=False, layout="constrained")[1][0]
+        return plt.subplots(1, n, figsize=size, sharey=sharey, squeeze=False, layout="constrained")[1][0]
     flat = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
     if len(flat) < n:
         raise ValueError(f"axes: expected one for each of {n} scores, found {len(flat)}. Next: plt.subplots(1, {n}).")
@@ -89,13 +91,13 @@ def _panels(n: int, n_methods: int, axes: Axes | np.ndarray | None) -> np.ndarra
 
 
 def _draw(ax: Axes, scores: pd.DataFrame, name: str, methods: list[str]) -> None:
-    label, more_is_better = _SCORES[name]
+    label, more_is_better = SCORES[name]
     means = scores.groupby(scores["method"].astype(str))[name].mean().reindex(methods)
     for row, method in enumerate(methods):
         values = scores.loc[scores["method"].astype(str) == method, name].to_numpy(dtype=np.float64)
         ax.scatter(values, np.full(len(values), row), s=14, color=PLAIN, linewidths=0, zorder=4, label="section")
-    competing = means.drop(_CEILING, errors="ignore")
-    best = means.eq(competing.max() if more_is_better else competing.min()) & (means.index != _CEILING)
+    competing = means.drop(CEILING, errors="ignore")
+    best = means.eq(competing.max() if more_is_better else competing.min()) & (means.index != CEILING)
     ax.scatter(
         means,
         range(len(methods)),
@@ -107,8 +109,8 @@ def _draw(ax: Axes, scores: pd.DataFrame, name: str, methods: list[str]) -> None
         linewidths=1.1,
         label="mean",
     )
-    if _CEILING in means.index and np.isfinite(means[_CEILING]):
-        ax.axvline(means[_CEILING], color=INK, lw=0.8, ls=":", zorder=1)
+    if CEILING in means.index and np.isfinite(means[CEILING]):
+        ax.axvline(means[CEILING], color=INK, lw=0.8, ls=":", zorder=1)
     ax.set_title(label)
     ax.set_xlabel("better →" if more_is_better else "← better")
     ax.grid(axis="y", color="#e5e5e5", lw=0.8)
@@ -120,16 +122,20 @@ def _draw(ax: Axes, scores: pd.DataFrame, name: str, methods: list[str]) -> None
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3), useMathText=True)
 
 
-def _check(scores: pd.DataFrame) -> list[str]:
+def check_scores(
+    scores: pd.DataFrame,
+    *,
+    needed: tuple[str, ...] = ("method", "section"),
+    source: str = "isost.tl.cross_validate(adata)",
+) -> list[str]:
+    """Name the scores that a table has values of, or refuse it."""
     if not isinstance(scores, pd.DataFrame):
-        raise TypeError(
-            f"scores: expected a pandas.DataFrame, found {type(scores).__name__}. Next: isost.tl.cross_validate(adata)."
-        )
-    names = [name for name in _SCORES if name in scores and scores[name].notna().any()]
-    missing = [name for name in ("method", "section") if name not in scores]
+        raise TypeError(f"scores: expected a pandas.DataFrame, found {type(scores).__name__}. Next: {source}.")
+    names = [name for name in SCORES if name in scores and scores[name].notna().any()]
+    missing = [name for name in needed if name not in scores]
     if missing or not names:
         raise ValueError(
-            f"scores: expected columns method, section and a score among {', '.join(_SCORES)} with values, found "
-            f"columns {list(map(str, scores.columns))} and {len(scores)} rows. Next: isost.tl.cross_validate(adata)."
+            f"scores: expected columns {', '.join(needed)} and a score among {', '.join(SCORES)} with values, found "
+            f"columns {list(map(str, scores.columns))} and {len(scores)} rows. Next: {source}."
         )
     return names

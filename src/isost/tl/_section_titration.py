@@ -56,6 +56,7 @@ def section_titration(
     pandas.DataFrame
         The columns of `isost.tl.cross_validate`, and ``step``, ``spacing`` (median distance in depth of the sections
         that are kept) and ``distance`` (of the scored section from the nearest of them), in the unit of depth.
+        `isost.pl.section_titration` plots it.
 
     Raises
     ------
