@@ -169,10 +169,17 @@ class BridgeObjective:
 def _tangent(
     p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, first: float, second: float, *, across: str = "second"
 ) -> np.ndarray:
-    """Return the second-order derivative at the middle of three uneven points, times one of the two spacings."""
+    """Return the second-order derivative at the middle of three uneven points, times one of the two spacings.
+
+    It differs from the straight way across that spacing by no more than the way is long: across a gap that is much
+    narrower than its neighbour the slope is mostly noise, which the wider one would overshoot by.
+    """
     first, second = abs(first), abs(second)
     slope = ((p1 - p0) / first * second + (p2 - p1) / second * first) / (first + second)
-    return slope * (second if across == "second" else first)
+    way = p2 - p1 if across == "second" else p1 - p0
+    bend = slope * (second if across == "second" else first) - way
+    longest = np.linalg.norm(way, axis=1, keepdims=True)
+    return way + bend * np.minimum(1.0, longest / np.maximum(np.linalg.norm(bend, axis=1, keepdims=True), 1e-300))
 
 
 def _scales(bridges: list[Bridge]) -> tuple[float, float]:

@@ -40,14 +40,15 @@ class Belief:
         What is carried over, an option of `couple`.
     diffusion
         ``(P,)`` variance per unit of depth that the features of carried cells lack.
-    tried
-        Mean error of every choice.
+    error, tried
+        Mean error of this choice, and of every one.
     """
 
     motion: float
     change: float
     masses: str
     diffusion: np.ndarray
+    error: float = 0.0
     tried: dict[str, float] = field(default_factory=dict)
 
 
@@ -88,7 +89,7 @@ def believe(sections: list[Section], depths: list[float], *, n_candidates: int, 
         ]  # fmt: skip
         beliefs.append(_choose(left_out, masses))
     tissue, cells = beliefs
-    best = cells if _least(cells) < _least(tissue) - _TIE and cells.motion else tissue
+    best = cells if cells.error < tissue.error - _TIE and cells.motion else tissue
     return replace(best, tried=tissue.tried | cells.tried)
 
 
@@ -104,11 +105,7 @@ def _choose(left_out: list[_LeftOut], masses: str) -> Belief:
         largest = max(choices[index][0] for index in alike)
         best = min((index for index in alike if choices[index][0] == largest), key=lambda index: error[index])
     diffusion = _lower_bound(np.stack([one.lacking(*choices[best]) for one in left_out]))
-    return Belief(*choices[best], masses, diffusion, dict(zip(names, error.tolist(), strict=True)))
-
-
-def _least(belief: Belief) -> float:
-    return min(belief.tried.values())
+    return Belief(*choices[best], masses, diffusion, float(error[best]), dict(zip(names, error.tolist(), strict=True)))
 
 
 def _lower_bound(values: np.ndarray) -> np.ndarray:

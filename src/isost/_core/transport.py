@@ -22,6 +22,8 @@ _N_ROUNDS, _LAST_ROUNDS = 8, 3
 _RHO, _LAST_RHO = 1.0, {"area": 20.0, "cells": 200.0}
 _FIRST_REACH = 1 / 3  # of the extent
 _LAST_REACH = 4.0  # spacings
+_SHORT, _WIDER = 0.5, 4  # share of the mass of a cell below which it gets so many times the candidates
+_PLACED = 0.75  # share of its mass by which a cell has its place: noise alone costs each a little
 _TINY = 1e-300
 
 
@@ -36,9 +38,10 @@ class Coupling:
     change
         ``(n, P)`` difference between the local mean expression there and here.
     mass
-        ``(n,)`` share of the cell's mass that arrives, 1 where all does.
+        ``(n,)`` share of the tissue about the cell that finds a place within reach of where it is measured or warped
+        to, 1 where all does.
     dropped
-        Share of the section's mass that finds no place in the next one (0 for equal shapes).
+        Share of the section's area without a place (near 0 for equal shapes; less than it is where most is gone).
     """
 
     target: np.ndarray
@@ -137,9 +140,11 @@ def couple(
     extent = float(np.ptp(np.concatenate([coords, next_coords]), axis=0).max())
     spacing = max(median_spacing(coords), median_spacing(next_coords), extent * 1e-6)
     reaches = np.geomspace(max(_FIRST_REACH * extent, 2 * _LAST_REACH * spacing), _LAST_REACH * spacing, _N_ROUNDS)
-    warped = coords.copy()
+    free = warped = coords.copy()
     for number, reach in enumerate(reaches):
         rho = _RHO if number < _N_ROUNDS - _LAST_ROUNDS else _LAST_RHO[masses]
+        if number == _N_ROUNDS - _LAST_ROUNDS:
+            free = warped
         budget = int(np.clip((extent / reach) ** 2 * 24, 400, max(len(coords), len(next_coords))))
         some, others = _evenly(len(coords), budget), _evenly(len(next_coords), budget)
         weight = feature_weight / noise if noise > 0 else 0.0
@@ -151,8 +156,11 @@ def couple(
         shift = start.coords + target - itself - coords[some]
         warped = _smooth_warp(coords[some], shift, mass, coords, 2 * reach)
     change = _nearest(next_coords, there, warped) - here
-    arriving = _nearest(coords[some], mass, coords)
-    return Coupling(warped, change, np.clip(arriving, 0.0, 1.0), float(max(0.0, 1.0 - mass.mean())))
+    # the last rounds make outlines meet whatever it costs, so the warp before them is asked what has a place
+    start, end = _Sample.of(free[some], here[some], "area"), _Sample.of(next_coords[others], there[others], "area")
+    _, placed = _barycentre(start, end, reaches[-1], weight, n_candidates, _RHO)
+    arriving = np.clip(_nearest(coords[some], placed / _PLACED, coords), 0.0, 1.0)
+    return Coupling(warped, change, arriving, float(_area(coords) @ (1.0 - arriving)))
 
 
 @dataclass(frozen=True)
@@ -180,13 +188,32 @@ def _barycentre(
 def _plan(
     here: _Sample, there: _Sample, reach: float, weight: float, n_candidates: int, rho: float
 ) -> sparse.csr_matrix:
-    """Unbalanced plan on the nearest candidates, in both directions so that no cell of the next section is left out."""
+    """Unbalanced plan on the nearest candidates, in both directions so that no cell of the next section is left out.
+
+    Cells that lose more than half of their mass are asked again with more candidates.
+    """
     n, m = len(here.coords), len(there.coords)
     k, back = min(n_candidates, m), min(n_candidates // 4 + 1, n)
-    ahead = cKDTree(there.coords).query(here.coords, k=np.arange(1, k + 1))[1]
+    tree = cKDTree(there.coords)
+    ahead = tree.query(here.coords, k=np.arange(1, k + 1))[1]
     behind = cKDTree(here.coords).query(there.coords, k=np.arange(1, back + 1))[1]
     support = _pattern(ahead, m) + sparse.csr_matrix(_pattern(behind, n).T)
-    rows, columns = np.repeat(np.arange(n), np.diff(support.indptr)), support.indices
+    plan = _solve(here, there, support, reach, weight, rho)
+    short = np.flatnonzero(np.asarray(plan.sum(axis=1)).ravel() < _SHORT * here.mass)
+    if short.size and k < m:
+        # what has lost mass may find a place further off
+        wider = tree.query(here.coords[short], k=np.arange(1, min(_WIDER * k, m) + 1))[1]
+        rows = sparse.csr_matrix((np.ones(len(short)), (short, np.arange(len(short)))), shape=(n, len(short)))
+        plan = _solve(here, there, support + rows @ _pattern(wider, m), reach, weight, rho)
+    return plan
+
+
+def _solve(
+    here: _Sample, there: _Sample, support: sparse.csr_matrix, reach: float, weight: float, rho: float
+) -> sparse.csr_matrix:
+    """Plan on the stored entries of ``support (n, m)``."""
+    support = sparse.csr_matrix(support)
+    rows, columns = np.repeat(np.arange(len(here.coords)), np.diff(support.indptr)), support.indices
     support.data = ((here.coords[rows] - there.coords[columns]) ** 2).sum(axis=1) / (2 * reach**2)
     for column in range(here.mean.shape[1] if weight else 0):
         support.data += weight * (here.mean[rows, column] - there.mean[columns, column]) ** 2
@@ -194,7 +221,7 @@ def _plan(
     # still left out is left out for want of a place.
     least = _row_minima(support)
     spread = np.add.reduceat(np.exp((least[rows] - support.data) / _EPSILON), support.indptr[:-1])
-    support.data += np.median(_EPSILON * np.log(spread / m) - least)
+    support.data += np.median(_EPSILON * np.log(spread / len(there.coords)) - least)
     return sinkhorn(support, epsilon=_EPSILON, rho=rho, masses=(here.mass, there.mass), n_iter=100, tol=1e-3)
 
 

@@ -117,6 +117,21 @@ def test_paths_are_smooth_across_sections_that_are_unevenly_spaced(
     assert np.median(np.linalg.norm(middle - truth, axis=1)) < 0.15 * apart
 
 
+@pytest.mark.parametrize("across", ["first", "second"])
+@pytest.mark.parametrize("ratio", [1.5, 10.0, 100.0])
+def test_a_narrow_gap_beside_a_wide_one_makes_no_path_overshoot(across: str, ratio: float) -> None:
+    """Noise across the narrow gap, divided by its width, would be a slope that the wide gap runs along."""
+    draw = np.random.default_rng(0)
+    narrow, wide = draw.normal(size=(500, 2)), [5.0, 0.0] + draw.normal(size=(500, 2))
+    ways, gaps = ((narrow, wide), (1.0, ratio)) if across == "second" else ((wide, narrow), (ratio, 1.0))
+    points = np.cumsum([np.zeros((500, 2)), *ways], axis=0)
+    tangent = bridge._tangent(*points, *gaps, across=across)
+    length = np.linalg.norm(wide, axis=1)
+    assert (np.linalg.norm(tangent - wide, axis=1) <= length + 1e-9).all()
+    # of a cubic with the chord as its other tangent, the largest distance from the chord is 4 / 27 of that
+    assert (4 / 27 * np.linalg.norm(tangent - wide, axis=1)).max() < 0.15 * length.max()
+
+
 def test_a_patch_holds_neighbours_and_no_more_cells_than_allowed(moving: Callable[..., Stack]) -> None:
     stack = moving(straight)
     seen = []
