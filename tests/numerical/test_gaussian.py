@@ -84,7 +84,7 @@ def test_draws_spread_as_the_posterior_does(planes: Planes, cells: tuple[np.ndar
     inside = ratio * matrix(coords, coords) + np.eye(120)
     across = matrix(at, coords)
     exact = 1 - ratio * np.einsum("ij,ji->i", across, np.linalg.solve(inside, across.T))
-    draws = planes.deviations(600, ratio, np.random.default_rng(0))
+    draws = planes.spread(ratio, np.random.default_rng(0), n_samples=600)
     found = (planes.at(draws, at[:, :2], at[:, 2]) ** 2).mean(axis=1) + planes.between(at[:, 2])
     # Monte-Carlo error of 600 draws is 6 % a place
     assert np.mean(found / exact) == pytest.approx(1.0, abs=0.1)

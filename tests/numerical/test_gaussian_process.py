@@ -74,7 +74,7 @@ def test_draws_have_the_variance_of_the_grids_posterior(cells: tuple[np.ndarray,
     planes = planes_of(coords, plane)
     dense, ratio, n = prior(planes), 0.7, 800
     exact = np.diag(dense - dense @ np.linalg.solve(dense + np.eye(N) / ratio, dense))
-    draws = planes.at(planes.deviations(n, ratio, np.random.default_rng(3)), coords, DEPTHS[plane])
+    draws = planes.at(planes.spread(ratio, np.random.default_rng(3), n_samples=n), coords, DEPTHS[plane])
     deviation = ((draws**2).mean(axis=1) / exact - 1) / np.sqrt(2 / n)
     assert np.abs(deviation).max() < 4.5
     assert deviation.std() < 1.4
@@ -132,7 +132,7 @@ def test_one_cell_shares_with_the_prior_by_its_ratio() -> None:
         assert found.item() == pytest.approx(share, rel=2e-3)
         assert share == pytest.approx(ratio / (1 + ratio), rel=0.1)
         # of 500 draws, a Monte-Carlo error of 6 %
-        draws = planes.at(planes.deviations(500, ratio, np.random.default_rng(0)), at[:, :2], at[:, 2])
+        draws = planes.at(planes.spread(ratio, np.random.default_rng(0), n_samples=500), at[:, :2], at[:, 2])
         assert float((draws**2).mean()) == pytest.approx(variance * (1 - share), rel=0.25)
 
 
@@ -141,7 +141,8 @@ def test_far_from_every_cell_there_is_the_mean_and_the_prior(cells: tuple[np.nda
     planes = planes_of(coords, plane)
     near = np.array([[45.0, 35.0], [20.0, 50.0]])
     away = np.array([[-1e6, 35.0], [45.0, 700.0], [3e4, -3e4], [45.0, 1e9]])
-    state, draws = planes.mean(values + 5, np.full(3, 5.0)), planes.deviations(400, 5.0, np.random.default_rng(0))
+    state = planes.mean(values + 5, np.full(3, 5.0))
+    draws = planes.spread(5.0, np.random.default_rng(0), n_samples=400)
     assert (planes.at(state, near, np.zeros(2)) > 3).all()
     assert np.abs(planes.at(state, away, np.zeros(4))).max() < 0.15
     spread = [(planes.at(draws, at, np.zeros(len(at))) ** 2).mean(axis=1) for at in (near, away)]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from isost._core.guard import _LeftOut, _lower_bound, _variance_about, believe
+from isost._core.guard import _LeftOut, _lower_bound, believe, variance_about
 
 DEPTHS = [0.0, 1.0, 2.0, 3.5]
 N = 160
@@ -113,9 +113,9 @@ def test_diffusion_makes_carried_cells_as_varied_as_measured() -> None:
     way = np.repeat([one.t, 1 - one.t], [len(one.before[0]), len(one.after[0])]) * one.span
     noisy = features + np.sqrt(way[:, None] * diffusion) * np.random.default_rng(2).normal(size=features.shape)
     uniform = np.full(len(one.measured[0]), 1 / len(one.measured[0]))
-    measured = _variance_about(*one.measured, uniform)
-    np.testing.assert_allclose(_variance_about(place, noisy, weight), measured, rtol=0.1)
-    assert (_variance_about(place, features, weight) < 0.75 * measured).all()
+    measured = variance_about(*one.measured, uniform)
+    np.testing.assert_allclose(variance_about(place, noisy, weight), measured, rtol=0.1)
+    assert (variance_about(place, features, weight) < 0.75 * measured).all()
 
 
 def left_out_pair(about: list[float], seed: int = 0) -> _LeftOut:

@@ -2,7 +2,7 @@
 
 The simple ones are Gaussian kernel means over the two sections about a place, with weights (1 - t)^p and t^p: both
 alike (p = 0), by the distance along depth (p = 1), mostly the nearer one (p = 2) or almost only that (p = 8; it alone
-would leave a seam halfway). In left-out sections the field errs by r, and the simple predictor differs from it by d: the
+would leave a seam halfway). In left-out sections the field errs by r, and the simple predictor differs by d: the
 share w = <r, d> / <d, d> of d is to be believed. One predictor is taken, with a w for each score, which the scores
 borrow from each other; none where it hardly gains. Genes follow by their loadings, so that a volume of scores and one
 of genes agree.

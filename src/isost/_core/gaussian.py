@@ -9,6 +9,7 @@ read-out at the cells (structured kernel interpolation, Wilson & Nickisch 2015).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,19 +88,16 @@ class Planes:
         """
         return self._solve(self._read.T @ values, ratio, None)
 
-    def spread(self, ratio: float, rng: np.random.Generator) -> list[np.ndarray]:
-        """State from which `variance` is computed, for a prior of variance one."""
-        return self.deviations(_N_SAMPLES, ratio, rng)
-
-    def deviations(self, n_samples: int, ratio: float, rng: np.random.Generator) -> list[np.ndarray]:
-        """Draws from the posterior less its mean, for a prior of variance one: their mean square is its variance."""
+    def spread(self, ratio: float, rng: np.random.Generator, *, n_samples: int = _N_SAMPLES) -> list[np.ndarray]:
+        """State from which `variance` is computed: draws from the posterior less its mean, of a prior of variance one."""
         noise = rng.standard_normal((self._read.shape[0], n_samples)) / np.sqrt(ratio)
         prior = rng.standard_normal((self._read.shape[1], n_samples))
         return self._solve(self._read.T @ noise, np.full(n_samples, ratio), prior)
 
     def at(self, state: list[np.ndarray], coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Read grids at ``(m, 2)`` places of the frame and ``(m,)`` depths: ``(m, C)``."""
-        return sum(part.at(grid, coords, z) for part, grid in zip(self._parts, state, strict=True))  # type: ignore[return-value]
+        short, long = (part.at(grid, coords, z) for part, grid in zip(self._parts, state, strict=True))
+        return short + long
 
     def variance(self, state: list[np.ndarray], coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Posterior variance ``(m,)``, for a prior of variance one.
@@ -230,7 +228,9 @@ def _banded(matrix: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
     return product
 
 
-def _conjugate_gradients(operator, right: np.ndarray, *, n_iter: int = 80, tol: float = 1e-3) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _conjugate_gradients(
+    operator: Callable[[np.ndarray], np.ndarray], right: np.ndarray, *, n_iter: int = 80, tol: float = 1e-3
+) -> np.ndarray:
     """Solve operator(v) = right for every column at once; columns of any size, so that float32 will do."""
     size = np.sqrt((right.astype(np.float64) ** 2).sum(axis=0))
     residual = (right / np.where(size > 0, size, 1.0)).astype(right.dtype)

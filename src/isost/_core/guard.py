@@ -161,12 +161,12 @@ class _LeftOut:
 
         A carried cell diffuses over its way, t or 1 - t of the span, and counts by 1 - t or t.
         """
-        predicted = _variance_about(*self.predict(motion, change))
+        predicted = variance_about(*self.predict(motion, change))
         uniform = np.full(len(self.measured[0]), 1 / len(self.measured[0]))
-        return (_variance_about(*self.measured, uniform) - predicted) / (2 * self.t * (1 - self.t) * self.span)
+        return (variance_about(*self.measured, uniform) - predicted) / (2 * self.t * (1 - self.t) * self.span)
 
 
-def _variance_about(place: np.ndarray, features: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def variance_about(place: np.ndarray, features: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Mean over cells of the unbiased variance ``(P,)`` of the features of a cell and those nearest to it."""
     near = cKDTree(place).query(place, k=np.arange(1, min(_ABOUT, len(place)) + 1))[1]
     share = weight[near] / weight[near].sum(axis=1, keepdims=True)

@@ -22,7 +22,8 @@ def composition_similarity(
         Means over the regions that hold a measured cell, weighted by their measured cells. ``"jensen_shannon"``:
         divergence in bits, 0 (the same shares) to 1 (no type in common; also a region without predicted cells).
         ``"pearson"``: correlation over types of the shares, -1 to 1; 0 for a region without predicted cells, and
-        regions whose types are all equally frequent are left out.
+        regions whose types are all equally frequent are left out; 1 is perfect. Two draws of n cells from the same
+        shares of T types are about 0.36 (T - 1) / n bits apart: a good divergence is not much larger.
 
     Raises
     ------

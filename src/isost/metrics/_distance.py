@@ -28,7 +28,7 @@ def energy_distance(first: np.ndarray, second: np.ndarray) -> float:
     Returns
     -------
     float
-        In the unit of the coordinates; about 0 is alike, positive is different.
+        In the unit of the coordinates, from slightly below 0 up; about 0 is alike, positive is different.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def sinkhorn_divergence(first: np.ndarray, second: np.ndarray, *, blur: float = 
     -------
     float
         In squared units, 0 or more; 0 for the same sample, ``|shift|^2 / 2`` for a shifted one. As blur goes to 0,
-        half the squared Wasserstein-2 distance.
+        half the squared Wasserstein-2 distance. Good is no more than that of two halves of the measured sample.
 
     Raises
     ------

@@ -61,8 +61,9 @@ def gene_correlation(predicted: np.ndarray, measured: np.ndarray) -> float:
     Returns
     -------
     float
-        Between -1 and 1, 1 is perfect. A gene that does not vary where measured is left out; one that does not vary
-        where predicted counts 0.
+        Between -1 and 1; 1 is perfect, 0 knows nothing of the pattern. Where measured values are noisy, good is close
+        to the ceiling that `isost.tl.cross_validate` reports, not to 1. A gene that does not vary where measured is
+        left out; one that does not vary where predicted counts 0.
 
     Raises
     ------

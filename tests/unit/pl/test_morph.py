@@ -48,7 +48,8 @@ def test_frames_at_equally_spaced_depths() -> None:
     fitted = Sliding()
     axes = isost.pl.morph(fitted, n_frames=4, rng=0)
     assert [z for z, _ in fitted.asked] == [10, 30, 50, 70]
-    assert [ax.get_title() for ax in axes] == ["measured\nz = 10 µm", "z = 30 µm", "z = 50 µm", "measured\nz = 70 µm"]
+    titles = ["measured\nz = 10 µm", "z = 30 µm", "z = 50 µm", "measured\nz = 70 µm"]
+    assert [ax.get_title() for ax in axes] == titles
     for ax, (z, seed) in zip(axes, fitted.asked, strict=True):
         np.testing.assert_array_equal(positions(ax), Sliding().section(z, rng=seed).obsm["spatial"][:, :2])
         assert ax.get_aspect() == 1
