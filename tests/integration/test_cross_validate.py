@@ -117,6 +117,8 @@ def test_titration(stack: AnnData) -> None:
     # With every third of five sections the last kept one is the fourth: the fifth is not used.
     assert scores.groupby("step")["section"].unique().map(list).to_dict() == {2: ["s2", "s4"], 3: ["s2", "s3"]}
     assert scores["distance"].unique().tolist() == [50.0]
+    assert scores["common"].dtype == bool
+    assert (scores["common"] == (scores["section"] == "s2")).all()
 
 
 def test_titration_needs_sections_to_leave_out(stack: AnnData) -> None:

@@ -22,15 +22,17 @@ def section_titration(
 ) -> np.ndarray:
     """Plot held-out scores against the spacing of the sections that were kept, one panel a score.
 
-    A line joins the means of a method over the scored sections, in the first method's a small dot is a section. The
-    ceiling, which knows the section, is dotted: it depends on what was scored, not on the spacing. Where the line of
-    isost is flat, sections are closer than needed.
+    A line joins the means of a method over the sections that are scored at every spacing, so that the same are
+    compared; over all scored ones where there is no such section, or no column that says so. A small dot is a section
+    that the first method's line is of. The ceiling, which knows the section, is dotted. Where the line of isost is
+    flat, sections are closer than needed.
 
     Parameters
     ----------
     scores
         What `isost.tl.section_titration` returns: a row a step, method and section, with columns ``method``,
-        ``section``, ``spacing`` and at least one of ``pcc``, ``nmse``, ``dice``, ``dens``, ``energy``.
+        ``section``, ``spacing`` and at least one of ``pcc``, ``nmse``, ``dice``, ``dens``, ``energy``; ``common``, if
+        there, is True for sections that are scored at every spacing.
     axes
         Axes to draw into, one a score; None makes a figure.
     show
@@ -59,6 +61,8 @@ def section_titration(
     """
     names = check_scores(scores, needed=("method", "section", "spacing"), source="isost.tl.section_titration(adata)")
     methods = list(dict.fromkeys(scores["method"].astype(str)))
+    if "common" in scores and scores["common"].any():
+        scores = scores[scores["common"]]
     with style():
         panels = score_panels(len(names), (2.6 * len(names) + 1.2, 2.6), axes)
         for ax, name in zip(panels, names, strict=True):

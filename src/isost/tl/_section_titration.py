@@ -31,7 +31,8 @@ def section_titration(
 
     The further apart sections are, the less they know of what lies between. Where the error hardly grows from one step
     to the next, sections are closer than needed; where it grows as fast as that of the nearest section, they are too
-    far apart for any method.
+    far apart for any method. Each step scores other sections, some of which are harder than others: compare steps over
+    the sections that all of them score (``common``). Fits on fewer sections also see fewer cells.
 
     Parameters
     ----------
@@ -55,7 +56,8 @@ def section_titration(
     -------
     pandas.DataFrame
         The columns of `isost.tl.cross_validate`, and ``step``, ``spacing`` (median distance in depth of the sections
-        that are kept) and ``distance`` (of the scored section from the nearest of them), in the unit of depth.
+        that are kept) and ``distance`` (of the scored section from the nearest of them), in the unit of depth; and
+        ``common``, bool: whether the section is scored at every step, as the second always is.
         `isost.pl.section_titration` plots it.
 
     Raises
@@ -72,6 +74,8 @@ def section_titration(
     >>> scores = isost.tl.section_titration(adata, steps=[2, 4], n_comps=5, epochs=1, progress=False, rng=0)
     >>> scores.groupby("step")["spacing"].first().to_dict()
     {2: 100.0, 4: 200.0}
+    >>> scores.loc[scores["common"], "section"].unique().tolist()
+    ['s2', 's4']
     """
     started = perf_counter()
     check_request(adata, n_comps, n_draws, options)
@@ -102,4 +106,6 @@ def section_titration(
         table["distance"] = np.abs(table["depth"].to_numpy()[:, None] - depths).min(axis=1)
         tables.append(table)
     logger.info("section_titration: %d fits in %.1f s", len(tables), perf_counter() - started)
-    return pd.concat(tables, ignore_index=True)
+    scores = pd.concat(tables, ignore_index=True)
+    n_steps = scores.groupby("section", observed=True)["step"].transform("nunique")
+    return scores.assign(common=n_steps == len(set(steps)))

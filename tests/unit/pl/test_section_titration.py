@@ -44,6 +44,22 @@ def test_sections_scored_by_the_first_method_are_dots(scores: pd.DataFrame) -> N
     np.testing.assert_allclose(dots.get_offsets(), [[100, 0.3], [100, 0.5], [200, 0.5], [200, 0.7]])
 
 
+def test_only_sections_scored_at_every_spacing_are_compared(scores: pd.DataFrame) -> None:
+    easy = scores["section"].eq("s4") & scores["spacing"].eq(200.0)
+    scores = scores[~easy].assign(common=lambda table: table["section"] == "s2")
+    axes = isost.pl.section_titration(scores)
+    lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
+    for method, errors in (("isost", [0.3, 0.5]), ("kernel", [0.4, 0.8]), ("ceiling", [0.2, 0.2])):
+        np.testing.assert_allclose(lines[method], errors)
+    np.testing.assert_allclose(axes[0].collections[0].get_offsets(), [[100, 0.3], [200, 0.5]])
+    assert axes[0].get_title() == "expression\nerror (nmse)" and axes[0].get_ylabel() == "← better"
+
+
+def test_without_a_section_scored_at_every_spacing_all_are_taken(scores: pd.DataFrame) -> None:
+    line = isost.pl.section_titration(scores.assign(common=False))[0].get_lines()[0]
+    np.testing.assert_allclose(line.get_ydata(), [0.4, 0.6])
+
+
 def test_a_method_without_a_score_has_no_line_there(scores: pd.DataFrame) -> None:
     axes = isost.pl.section_titration(scores)
     assert [line.get_label() for line in axes[1].get_lines()] == ["isost"]
