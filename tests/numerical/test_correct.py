@@ -14,7 +14,7 @@ import pytest
 from anndata import AnnData
 
 import isost
-from isost._core.correct import correct_sections
+from isost._core.correct import _Sections, correct_sections
 from isost._core.stack import Stack, read_stack
 
 BAD = 4
@@ -133,6 +133,25 @@ def test_what_the_tissue_does_along_depth_stays(still: AnnData, course: str) -> 
     changed.X = changed.X + (along[still.obs["section"].cat.codes.to_numpy()][:, None] * size).astype(np.float32)
     stack = read_stack(embedded(changed))
     assert correct_sections(stack)[0] is stack
+
+
+@pytest.mark.parametrize("size", [0.5, 8.0])
+@pytest.mark.parametrize("cut", [3, 4, 5])
+def test_leaving_out_a_section_beside_a_sharp_step_hardly_helps_its_neighbours(
+    still: AnnData, cut: int, size: float
+) -> None:
+    """At equal spacing 2 (1 / 3)^2 of the step squared is left of (1 / 2)^2: 8 / 9, far above what finds a section."""
+    changed = still.copy()
+    step = size * np.random.default_rng(0).standard_normal(still.n_vars) * still.X.std(axis=0)
+    after = still.obs["section"].cat.codes.to_numpy() >= cut
+    changed.X = changed.X + (after[:, None] * step).astype(np.float32)
+    stack = read_stack(embedded(changed))
+    assert correct_sections(stack) == (stack, {})
+    sections, everyone = _Sections.of(stack), list(range(9))
+    for k in (cut - 1, cut):
+        others = [j for j in everyone if j != k]
+        measured, without = (sum(sections.error(j, good) for j in (k - 1, k + 1)) for good in (everyone, others))
+        assert without / measured == pytest.approx(8 / 9, abs=0.15 if size < 1 else 0.04)
 
 
 def test_two_bad_sections(still: AnnData) -> None:

@@ -89,7 +89,7 @@ class Planes:
         return self._solve(self._read.T @ values, ratio, None)
 
     def spread(self, ratio: float, rng: np.random.Generator, *, n_samples: int = _N_SAMPLES) -> list[np.ndarray]:
-        """State from which `variance` is computed: draws from the posterior less its mean, of a prior of variance one."""
+        """State that `variance` is computed from: draws of the posterior less its mean, for a prior of variance one."""
         noise = rng.standard_normal((self._read.shape[0], n_samples)) / np.sqrt(ratio)
         prior = rng.standard_normal((self._read.shape[1], n_samples))
         return self._solve(self._read.T @ noise, np.full(n_samples, ratio), prior)

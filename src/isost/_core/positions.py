@@ -7,7 +7,7 @@ from anndata import AnnData
 
 from isost._core.checks import Problems, show, show_rows, to_numbers
 
-# A coordinate beyond this (a kilometre in µm) is an overflow or stands for "missing", and no place in a tissue block.
+# A coordinate beyond this (a kilometre in µm) is an overflow or stands for "missing", not a place in a tissue.
 LARGEST_COORDINATE = 1e9
 
 
