@@ -89,17 +89,18 @@ def run(stack: str, method: str, seeds: list[int]) -> list[dict[str, Any]]:
     """Score one method on one stack: a record for each seed."""
     logging.getLogger("isost").setLevel(logging.WARNING)
     train, held, truth = prepare(stack)
-    records, predictor = [], None
+    records, predictor, truths = [], None, []
     for seed in seeds:
         started = perf_counter()
         if method == "ceiling":
-            scores, truths, fit_seconds = score_ceiling(held.held_out), [], 0.0
+            scores, fit_seconds = score_ceiling(held.held_out), 0.0
         else:
             if predictor is None or method not in FITTED_ONCE:
                 predictor = make(method, train, held, seed, stack)
             fit_seconds = perf_counter() - started
             scores = score_predictor(predictor, held.held_out, n_draws=1, seed=seed)
-            truths = [] if truth is None else score_predictor(predictor, truth.held_out, n_draws=0, seed=seed)
+            if truth is not None and (not truths or method not in FITTED_ONCE):
+                truths = score_predictor(predictor, truth.held_out, n_draws=0, seed=seed)
         record = {"stack": stack, "method": method, "seed": seed, "seconds": fit_seconds}
         record |= {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
         if truth is not None and truths:
