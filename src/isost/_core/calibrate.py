@@ -1,12 +1,12 @@
 """How far the field is believed, and how wide its intervals have to be: sections that it was not given say.
 
-A few inner sections are predicted, each from the cells of the others; couplings, covariances and components stay those of
-the whole stack. In a bin of such a section the measured mean of a gene differs from the predicted one by what the field is
-unsure of, with standard deviation c s, and by the sampling of the n cells of the bin, with variance w / n. The factor c of
-each gene is the likely one, given those of the other genes, raised where its errors have outliers until 90 % of the bins,
-less two standard errors, lie within 1.64 standard deviations, as a conformal bound would be (Lei et al. 2018, with s as the
-scale). Where sampling outweighs the field the share of bins says nothing of c; the likelihood still does. Errors are
-those of the field drawn towards the simpler predictor that `blend` chooses.
+A few inner sections are predicted, each from the cells of the others; couplings, covariances and components stay
+those of the whole stack. In a bin of such a section the measured mean of a gene differs from the predicted one by
+what the field is unsure of, with standard deviation c s, and by the sampling of the n cells of the bin, with variance
+w / n. The factor c of each gene is the likely one, given those of the other genes, raised where its errors have
+outliers until 90 % of the bins, less two standard errors, lie within 1.64 standard deviations, as a conformal bound
+would be (Lei et al. 2018, with s as the scale). Where sampling outweighs the field the share of bins says nothing of
+c; the likelihood still does. Errors are those of the field drawn towards the simpler predictor that `blend` chooses.
 """
 
 from __future__ import annotations
