@@ -30,9 +30,10 @@ from accuracy import is_there, prepare
 from stacks import REAL, STACKS, sampling_error
 
 import isost
-from isost._core import bridge, calibrate, field, gap, stack
+from isost._core import bridge, calibrate, field, gap, settle, stack
+from isost._core.clouds import variance_about
 from isost._core.covariance import Hyperparameters
-from isost._core.guard import Belief, believe, variance_about
+from isost._core.guard import Belief, believe
 from isost._core.held_out import Split, score_predictor
 from isost.metrics._cells import FEATURES
 from isost.tl._held_out import Fit
@@ -69,7 +70,8 @@ PARTS: dict[str, Callable[[], Any]] = {
     "the two neighbouring sections alone": lambda: _replaced(gap, "_REACH", 1),
     "nothing moves or changes": lambda: _replaced(bridge, "believe", _belief(motion=0.0, change=0.0)),
     "all of the coupled motion and change": lambda: _replaced(bridge, "believe", _belief(motion=1.0, change=1.0)),
-    "no diffusion of expression": lambda: _replaced(bridge, "believe", _belief(diffusion=np.zeros(1))),
+    "single cells keep the mean of their section": lambda: _replaced(settle, "SHARES", (0.0,)),
+    "no diffusion of expression": lambda: _replaced(settle, "lower_bound", lambda lacking: np.zeros(lacking.shape[1])),
     "no blend with simple predictors": lambda: _replaced(calibrate, "choose_blend", lambda *_: None),
     "intervals as the process has them": lambda: _replaced(
         calibrate, "_factors", lambda parts, loadings: np.ones(len(loadings))

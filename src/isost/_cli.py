@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _READING = ("section_key", "spatial_key", "depth_key", "use_rep")
+_LARGE = 2 * 2**30  # bytes of a file whose expression is read in blocks
 _FAILED = 2
 _INTERRUPTED = 130
 
@@ -30,6 +31,7 @@ _RUN_EXAMPLES = """\
 examples:
   isost run stack.h5ad volume.zarr
   isost run stack.h5ad volume.zarr --voxel-size 25 --genes Gad1,Slc17a6 --save-model model
+  isost run stack.h5ad volume.zarr --resume
 
 exit status: 0 done, 2 an error (said on standard error), 130 interrupted."""
 
@@ -101,6 +103,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-model", type=Path, metavar="DIR", help="also save the fit, for isost.Reconstruction.load"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUT.zarr.partial, which an interrupted run left"
+    )
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +118,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     if not args.stack.is_file():
         raise FileNotFoundError(f"Expected an .h5ad file, found none at {args.stack}. Next: check the path.")
-    for path in (args.out, args.save_model):
+    for path in () if args.resume else (args.out, args.save_model):
         if path is not None:
             check_target(path)
 
@@ -121,7 +126,7 @@ def _run(args: argparse.Namespace) -> None:
 
     adata = _read(args.stack)
     how = {key: getattr(args, key) for key in (*_READING, "objective", "epochs", "device")}
-    where = {"output": args.out, "save_model": args.save_model}
+    where = {"output": args.out, "save_model": args.save_model, "resume": args.resume}
     isost.tl.reconstruct(adata, voxel_size=args.voxel_size, genes=args.genes, rng=args.seed, **where, **how)
     if args.save_model is not None:
         print(f"wrote {args.save_model}: the fit, for isost.Reconstruction.load")
@@ -132,7 +137,7 @@ def _read(path: Path) -> AnnData:
     import anndata as ad
 
     try:
-        return ad.read_h5ad(path)
+        return ad.read_h5ad(path, backed="r" if path.stat().st_size > _LARGE else None)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"Expected an .h5ad file, found that {path} cannot be read as one: {_message(error)}. "

@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import isost
-from isost._core.export import write_zarr
 from isost._core.folder import written_beside
 
 _TISSUE: dict[str, Any] = {"n_sections": 7, "n_cells": 1000, "n_genes": 40, "spacing": 60.0, "extent": 600.0}
@@ -52,7 +51,7 @@ def demo(out: Path, *, seed: int = 0) -> pd.DataFrame:
         folder.mkdir()
         adata.write_h5ad(folder / "stack.h5ad")
         fitted.save(folder / "model")
-        sdata = write_zarr(isost.tl.reconstruct(kept, fitted=fitted, rng=seed), folder / "volume.zarr")
+        sdata = isost.tl.reconstruct(kept, fitted=fitted, output=folder / "volume.zarr", progress=False, rng=seed)
         scores.to_csv(folder / "held_out.csv", index=False)
         isost.pl.sections(adata, color="domain", save=folder / "sections.png")
         for gene in _GENES:

@@ -11,18 +11,17 @@ import pandas as pd
 from anndata import AnnData
 from spatialdata import SpatialData
 
-from isost._core.carry import carry, thin
 from isost._core.export import build_spatialdata
 from isost._core.field import Field
 from isost._core.grid import make_grid
 from isost._core.model import SDEModel
-from isost._core.random import Rng, torch_generator
+from isost._core.random import Rng, draw_seed, torch_generator
 from isost._core.requests import as_whole, check_kind, checked_depth, checked_genes, checked_places, decoder_of
 from isost._core.stack import Stack
 from isost._core.store import Parts, load_parts, save_parts
 from isost._core.tables import cells_obs, make_table
-from isost._core.volume import compute_volume
-from isost._core.voxelize import fill, join, voxelize
+from isost._core.volume import Request, compute_volume
+from isost._core.voxelize import join
 
 
 class Reconstruction:
@@ -111,7 +110,7 @@ class Reconstruction:
         depth = checked_depth(self.stack, z)
         n_samples = as_whole("n_samples", n_samples, 1)
         generator = torch_generator(rng)
-        draws = [thin(carry(self.model, self.stack, depth, generator=generator), generator) for _ in range(n_samples)]
+        draws = [self.field.draw(depth, generator) for _ in range(n_samples)]
         cells = join(draws)
         obs = cells_obs(self.stack, cells)
         if n_samples > 1:
@@ -220,17 +219,9 @@ class Reconstruction:
         grid = make_grid(
             stack, voxel_size, n_channels=stack.n_scores if asked is None else len(asked), max_memory=max_memory
         )
-        cells = fill(self.model, stack, grid, torch_generator(rng))
-        made = compute_volume(self.field, grid, index)
-        values = cells.features if index is None else decoder_of(stack).decode(cells.features, asked)
-        if volume == "cells":
-            n_cells, mean = voxelize(grid, cells.coords, values)
-            made.mean[:] = np.where(made.mask, mean, np.nan)
-        else:
-            n_cells, _ = voxelize(grid, cells.coords, values[:, :0])
-        return build_spatialdata(
-            stack, grid, made, cells, n_cells, genes=asked, params={**self.params, "volume": volume}
-        )
+        request = Request(asked, index, volume, draw_seed(torch_generator(rng)))
+        made = compute_volume(self.field, grid, request)
+        return build_spatialdata(stack, grid, made, genes=asked, params={**self.params, "volume": volume})
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write to a new folder: JSON, a state_dict and npz; completely or not at all.

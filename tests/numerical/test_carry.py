@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from isost._core import carry as carry_module
 from isost._core.carry import Cells, carry, simulate, sweep
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
@@ -193,8 +195,42 @@ def test_shape_alone_leaves_the_features(stack: Stack, moving_model: Callable[..
     model = moving_model(stack, sigma_g=0.5)
     inside = model.to_internal(stack.coords[:40], stack.features[:40])
     with torch.no_grad():
-        place, features = simulate(model, "forward", *inside, [1.0], seed=0, parts="shape")[0]
-        both, _ = simulate(model, "forward", *inside, [1.0], seed=0)[0]
+        place, features = next(simulate(model, "forward", *inside, [1.0], seed=0, parts="shape"))
+        both, _ = next(simulate(model, "forward", *inside, [1.0], seed=0))
     assert torch.equal(features, inside[2])
     assert float((place - inside[0]).abs().max()) > 0.01
     assert place.shape == both.shape
+
+
+def test_what_the_device_has_no_memory_for_is_carried_on_the_cpu(
+    stack: Stack,
+    moving_model: Callable[..., SDEModel],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = moving_model(stack, sigma_xy=0.1, sigma_g=0.1)
+    expected = carry(model, stack, 30.0, generator=torch.Generator().manual_seed(0))
+    simulated = carry_module.simulate
+
+    def full(asked: SDEModel, *args: Any, **how: Any) -> Any:
+        if asked is model:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return simulated(asked, *args, **how)
+
+    monkeypatch.setattr(carry_module, "simulate", full)
+    found = carry(model, stack, 30.0, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(found.coords, expected.coords)
+    np.testing.assert_array_equal(found.features, expected.features)
+    assert "they are carried on the CPU" in caplog.text
+
+
+def test_depths_that_are_not_kept_leave_the_others_as_they_are(
+    stack: Stack, moving_model: Callable[..., SDEModel]
+) -> None:
+    model, depths = moving_model(stack, sigma_xy=0.1, sigma_g=0.1), np.array([20.0, 30.0, 40.0, 50.0])
+    whole = sweep(model, stack, depths, seed=3)
+    for kept in ([False, True, False, False], [True, False, False, True]):
+        some = sweep(model, stack, depths, seed=3, kept=np.array(kept))
+        for one, other in zip(some, [cells for cells, wanted in zip(whole, kept, strict=True) if wanted], strict=True):
+            np.testing.assert_array_equal(one.coords, other.coords)
+            np.testing.assert_array_equal(one.features, other.features)

@@ -65,8 +65,8 @@ def test_simulated_cells_follow_a_permutation(
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
     target = 2.0 if direction == "forward" else 0.2
     with torch.no_grad():
-        place, features = simulate(model, direction, *start, [target], seed=None)[0]
-        place_of, features_of = simulate(model, direction, *(part[order] for part in start), [target], seed=None)[0]
+        place, features = next(simulate(model, direction, *start, [target], seed=None))
+        place_of, features_of = next(simulate(model, direction, *(part[order] for part in start), [target], seed=None))
     assert float((place - start[0]).abs().max()) > 0.05
     torch.testing.assert_close(place_of, place[order])
     torch.testing.assert_close(features_of, features[order])

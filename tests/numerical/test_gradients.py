@@ -72,7 +72,7 @@ def test_gradients_of_carried_cells_in_the_weights(
 
     def loss() -> Tensor:
         target = 1.0 if direction == "forward" else -1.0
-        place, values = simulate(model, direction, position, depth, features, [target], seed=4, save_memory=True)[-1]
+        place, values = next(simulate(model, direction, position, depth, features, [target], seed=4, save_memory=True))
         return (place**2).sum() + (values**2).mean()
 
     gradient = torch.autograd.grad(loss(), weights)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from isost._core.guard import _LeftOut, _lower_bound, believe, variance_about
+from isost._core.guard import believe
 
 DEPTHS = [0.0, 1.0, 2.0, 3.5]
 N = 160
@@ -74,7 +74,6 @@ def test_cells_are_carried_over_only_for_a_clear_gain(monkeypatch: pytest.Monkey
 def test_two_sections_have_none_to_leave_out() -> None:
     found = believe(sections()[:2], DEPTHS[:2], **OPTIONS)
     assert (found.motion, found.change, found.masses, found.tried) == (1.0, 1.0, "cells", {})
-    np.testing.assert_array_equal(found.diffusion, 0.0)
 
 
 def test_every_choice_is_recorded() -> None:
@@ -83,62 +82,3 @@ def test_every_choice_is_recorded() -> None:
     name = f"motion {found.motion:g}, change {found.change:g}" + (", cells" if found.masses == "cells" else "")
     assert found.tried[name] <= min(found.tried.values()) + 2 * 0.005
     assert json.loads(json.dumps(found.tried)) == found.tried
-
-
-def varied(about: list[float], n: int = 1200, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Still tissue whose cells scatter about one pattern by a standard deviation of each section's own."""
-    draw = np.random.default_rng(seed)
-    made = []
-    for spread in about:
-        place = draw.uniform(0, [1.0, 0.7], (n, 2))
-        made.append((place, np.sin(3 * place) + spread * draw.normal(size=(n, 2))))
-    return made
-
-
-def test_cells_as_varied_as_measured_need_no_diffusion() -> None:
-    found = believe(varied([0.5] * 5), [0.0, 1.0, 2.0, 3.0, 4.0], **OPTIONS)
-    assert found.diffusion.max() < 0.01, found.diffusion
-
-
-def test_the_variance_that_carried_cells_lack_is_found() -> None:
-    """Sections that are left out are more varied than their neighbours by what diffusion over half a way makes."""
-    found = np.stack([left_out([0.5, 0.7, 0.5], seed).lacking(0.0, 0.0) for seed in range(4)])
-    # s^2 (t (1 - t) + (1 - t) t) span, at t = 1 / 2 of a span of 2
-    np.testing.assert_allclose(found.mean(axis=0), 0.7**2 - 0.5**2, rtol=0.15)
-    bound = _lower_bound(found)
-    assert (bound < found.mean(axis=0)).all()
-    np.testing.assert_allclose(bound, 0.7**2 - 0.5**2, rtol=0.25)
-
-
-def test_sections_that_disagree_let_cells_diffuse_less() -> None:
-    """Believed is the mean less its standard error sd / sqrt(n); the lacking variance of one is known to about 0.03."""
-    # 0.24, 0.56 and 0 lack by construction: mean 0.267, standard error 0.163
-    planted = enumerate((0.7, 0.9, 0.5))
-    found = np.stack([left_out([0.5, about, 0.5], seed).lacking(0.0, 0.0) for seed, about in planted])
-    np.testing.assert_allclose(_lower_bound(found), 0.267 - 0.163, atol=0.05)
-    assert (found.mean(axis=0) > 0.2).all()
-    # 0.24 and 0 lack: mean 0.12, standard error 0.12
-    np.testing.assert_allclose(_lower_bound(found[[0, 2]]), 0.0, atol=0.05)
-
-
-def test_the_lower_bound_is_one_standard_error_below_the_mean_and_not_below_0() -> None:
-    values = np.array([[1.0, 0.1, -1.0, 4.0], [2.0, -0.5, -1.0, 4.0], [3.0, 0.5, -1.0, 4.0]])
-    np.testing.assert_allclose(_lower_bound(values), [2 - 1 / np.sqrt(3), 0.0, 0.0, 4.0])
-    np.testing.assert_array_equal(_lower_bound(values[:1]), 0.0)
-
-
-def test_diffusion_makes_carried_cells_as_varied_as_measured() -> None:
-    one = left_out([0.5, 0.7, 0.5])
-    diffusion = one.lacking(0.0, 0.0)
-    place, features, weight = one.predict(0.0, 0.0)
-    # a forward cell went t of the span, a backward one 1 - t
-    way = np.repeat([one.t, 1 - one.t], [len(one.before[0]), len(one.after[0])]) * one.span
-    noisy = features + np.sqrt(way[:, None] * diffusion) * np.random.default_rng(2).normal(size=features.shape)
-    uniform = np.full(len(one.measured[0]), 1 / len(one.measured[0]))
-    measured = variance_about(*one.measured, uniform)
-    np.testing.assert_allclose(variance_about(place, noisy, weight), measured, rtol=0.1)
-    assert (variance_about(place, features, weight) < 0.75 * measured).all()
-
-
-def left_out(about: list[float], seed: int = 0) -> _LeftOut:
-    return _LeftOut.of(varied(about, seed=seed), [0.0, 1.0, 2.0], "area", **OPTIONS)

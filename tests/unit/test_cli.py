@@ -160,3 +160,25 @@ def test_python_m_isost(tmp_path: Path) -> None:
     shown = subprocess.run([sys.executable, "-m", "isost", "run", "--help"], capture_output=True, text=True, check=True)
     for option in ("--voxel-size", "--section-key", "--genes", "--objective", "--device", "--seed", "--save-model"):
         assert option in shown.stdout
+
+
+def test_an_interrupted_run_goes_on(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", str(stack), str(tmp_path / "volume.zarr"), "--voxel-size", "50", "--epochs", "1"]
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("isost._core.stream.write_slab", interrupt)
+        assert main(words) == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stack.h5ad", "volume.zarr.partial"]
+    assert "resume=True" in fails(capsys, *words)
+    assert main([*words, "--resume"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stack.h5ad", "volume.zarr"]
+
+
+def test_a_large_file_is_read_in_blocks(stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isost._cli._LARGE", 0)
+    assert main(["run", str(stack), str(tmp_path / "volume.zarr"), "--voxel-size", "50", "--epochs", "1"]) == 0

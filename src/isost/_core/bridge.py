@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from isost._core.checkpoint import Checkpoint
 from isost._core.covariance import spacing_of
-from isost._core.guard import believe
+from isost._core.guard import Belief, believe
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
+from isost._core.tasks import run
 from isost._core.transport import Coupling, couple
 
 DEFAULTS = {
@@ -39,6 +43,10 @@ class Bridge:
     depth: float
     gap: float  # signed: negative for backward bridges
 
+    def to(self, device: torch.device) -> Bridge:
+        tensors: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
     def at(self, t: float, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean position, its velocity and the mean features at the share t of the gap, of some cells."""
         p0, p1, m0, m1 = self.start[cells], self.end[cells], self.leave[cells], self.arrive[cells]
@@ -61,7 +69,15 @@ class BridgeObjective:
     phases: tuple[str, ...] = ("both",)
     least_steps = 8  # of an epoch, so that few gaps are learned as well as many
 
-    def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: SDEModel,
+        stack: Stack,
+        settings: dict,
+        generator: torch.Generator,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        checkpoint = checkpoint or Checkpoint(None, {}, resume=True)
         self.model = model
         self.alpha = float(settings["alpha"])
         self.max_cells = int(settings["max_cells"])
@@ -75,13 +91,12 @@ class BridgeObjective:
         coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
         last = stack.n_sections - 1
         # sections left out say how much of what the couplings show is motion, and how much is noise
-        self.belief = believe(self._sections, self._depths, **coupling)
+        self.belief = _believed(self._sections, self._depths, coupling, checkpoint)
         coupling["masses"] = self.belief.masses
-        self.model.config.update(moving=self.belief.motion > 0, changing=self.belief.change > 0)
-        if settings["sigma_g"] is None:
-            self.model.config["sigma_g"] = np.sqrt(self.belief.diffusion).round(6).tolist()
-        self.ahead = [self._couple(k, k + 1, coupling) for k in range(last)]
-        self.behind = [self._couple(k + 1, k, coupling) for k in range(last)]
+        self.model.config.update(moving=self.belief.motion > 0, changing=float(self.belief.change > 0))
+        pairs = [(k, k + 1) for k in range(last)] + [(k + 1, k) for k in range(last)]
+        coupled = self._couple(pairs, coupling, checkpoint)
+        self.ahead, self.behind = coupled[:last], coupled[last:]
         forward = [self._bridge(k, k + 1) for k in range(last)]
         backward = [self._bridge(k + 1, k) for k in range(last)]
         self.bridges = {"forward": forward, "backward": backward}
@@ -99,6 +114,11 @@ class BridgeObjective:
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
+
+    def move(self, device: torch.device) -> None:
+        """Move what losses are of to a device."""
+        for bridges in self.bridges.values():
+            bridges[:] = [bridge.to(device) for bridge in bridges]
 
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:
         """Squared error of the drifts at a random share of a gap, on a random patch of neighbouring cells."""
@@ -129,11 +149,24 @@ class BridgeObjective:
         centre = position[int(torch.randint(len(position), (), generator=self.generator))]
         return (position - centre).square().sum(dim=1).topk(self.max_cells, largest=False).indices
 
-    def _couple(self, source: int, target: int, options: dict) -> Coupling:
-        found = couple(*self._sections[source], *self._sections[target], **options)
-        start = self._sections[source][0]
-        end = start + self.belief.motion * (found.target - start)
-        return replace(found, target=end, change=self.belief.change * found.change)
+    def _couple(self, pairs: list[tuple[int, int]], options: dict, checkpoint: Checkpoint) -> list[Coupling]:
+        """Couplings from the first to the second section of each pair, as far as they are believed."""
+        names = [f"coupling_{source}_{target}" for source, target in pairs]
+        found = [checkpoint.get(name) for name in names]
+        missing = [number for number, kept in enumerate(found) if kept is None]
+        calls = [(*self._sections[pairs[number][0]], *self._sections[pairs[number][1]], options) for number in missing]
+        for done, coupling in run(_coupled, calls):
+            number = missing[done]
+            found[number] = coupling
+            checkpoint.put(names[number], coupling)
+        couplings = []
+        for (source, _), arrays in zip(pairs, found, strict=True):
+            assert arrays is not None
+            one = Coupling(arrays["target"], arrays["change"], arrays["mass"], float(arrays["dropped"]))
+            start = self._sections[source][0]
+            end = start + self.belief.motion * (one.target - start)
+            couplings.append(replace(one, target=end, change=self.belief.change * one.change))
+        return couplings
 
     def _target(self, source: int, target: int, position: np.ndarray) -> np.ndarray:
         """Where the coupling from one section to the next carries any place of the first."""
@@ -155,6 +188,8 @@ class BridgeObjective:
             after = self._depths[target + way] - self._depths[target]
             beyond = self._target(target, target + way, coupling.target)
             arrive = _tangent(start, coupling.target, beyond, gap, after, across="first")
+        # what is carried over counts alike: tissue by its area, or each cell
+        mass = coupling.mass if self.belief.masses == "area" else np.ones(len(start))
         device = self.model.device
 
         def tensor(values: np.ndarray) -> Tensor:
@@ -162,8 +197,25 @@ class BridgeObjective:
 
         return Bridge(
             tensor(start), tensor(coupling.target), tensor(leave), tensor(arrive), tensor(features),
-            tensor(coupling.change), tensor(coupling.mass), self._depths[source], gap,
+            tensor(coupling.change), tensor(mass), self._depths[source], gap,
         )  # fmt: skip
+
+
+def _coupled(
+    coords: np.ndarray, features: np.ndarray, next_coords: np.ndarray, next_features: np.ndarray, options: dict
+) -> dict[str, np.ndarray]:
+    """Couple two sections: the arrays of a `Coupling`."""
+    found = couple(coords, features, next_coords, next_features, **options)
+    return {name: np.asarray(value) for name, value in vars(found).items()}
+
+
+def _believed(sections: list, depths: list[float], coupling: dict, checkpoint: Checkpoint) -> Belief:
+    kept = checkpoint.get("belief")
+    if kept is not None:
+        return Belief(**json.loads(str(kept["belief"])))
+    belief = believe(sections, depths, **coupling)
+    checkpoint.put("belief", {"belief": np.array(json.dumps(vars(belief)))})
+    return belief
 
 
 def _tangent(

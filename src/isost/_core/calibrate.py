@@ -20,6 +20,7 @@ from isost._core.blend import SHARPNESS, WIDTHS, Blend, choose_blend
 from isost._core.covariance import Hyperparameters, spacing_of
 from isost._core.gap import GapField
 from isost._core.model import SDEModel
+from isost._core.settle import Evidence, Settling, choose_settling, evidence
 from isost._core.stack import Stack
 
 _LEVEL, _QUANTILE = 0.9, 1.6448536269514722
@@ -67,8 +68,8 @@ class _LeftOut:
 
 def calibrate(
     model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.ndarray
-) -> tuple[Calibration, Blend | None]:
-    """Leave inner sections out one at a time; where there is none, factors are 1 and nothing is blended.
+) -> tuple[Calibration, Blend | None, Settling]:
+    """Leave inner sections out one at a time; where there is none, factors are 1, nothing is blended and settled.
 
     Parameters
     ----------
@@ -79,11 +80,13 @@ def calibrate(
     """
     inner = np.arange(1, stack.n_sections - 1)
     if not inner.size or not stack.n_scores:
-        return Calibration.none(stack), None
+        return Calibration.none(stack), None, Settling(0.0, np.zeros(stack.n_features))
     at_most = int(np.clip(_CELLS_ASKED * stack.n_sections / stack.n_cells, *_SECTIONS_ASKED))
     asked = inner[np.unique(np.linspace(0, len(inner) - 1, at_most).round().astype(int))]
     options = [(width * spacing_of(stack), sharpness) for width in WIDTHS for sharpness in SHARPNESS]
-    parts = [_leave_out(model, stack, int(k), hyper, centre, options) for k in asked]
+    left_out = [_leave_out(model, stack, int(k), hyper, centre, options) for k in asked]
+    parts = [part for part, _ in left_out]
+    settling = choose_settling([cells for _, cells in left_out])
     residual, deviation = [part.residual for part in parts], [part.deviation for part in parts]
     blend = choose_blend(options, residual, deviation, hyper.noise)
     if blend is not None:
@@ -91,16 +94,17 @@ def calibrate(
         parts = [replace(part, residual=part.residual - blend.weight * part.deviation[chosen]) for part in parts]
     scores = _factors(parts, np.eye(stack.n_scores))
     if stack.decoder is None:
-        return Calibration(scores, np.ones(0)), blend
+        return Calibration(scores, np.ones(0)), blend, settling
     index = np.arange(len(stack.decoder.genes))
     blocks = [index[first : first + _AT_ONCE] for first in range(0, len(index), _AT_ONCE)]
-    return Calibration(scores, np.concatenate([_factors(parts, stack.loadings_of(block)) for block in blocks])), blend
+    genes = np.concatenate([_factors(parts, stack.loadings_of(block)) for block in blocks])
+    return Calibration(scores, genes), blend, settling
 
 
 def _leave_out(
     model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray,
     options: list[tuple[float, float]],
-) -> _LeftOut:  # fmt: skip
+) -> tuple[_LeftOut, Evidence]:  # fmt: skip
     rest = stack.select([other for other in range(stack.n_sections) if other != k])
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
     rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
@@ -119,7 +123,8 @@ def _leave_out(
         simple, known = sides[width].at(frame, coords[:, 2], sharpness)
         deviation.append(average @ (known[:, None] * (simple - mean)))
     residual = average @ (measured - mean)
-    return _LeftOut(residual, np.stack(deviation), average @ variance, count, scatter)
+    cells = evidence(model, rest, gap, k, coords, measured[:, : stack.n_features])
+    return _LeftOut(residual, np.stack(deviation), average @ variance, count, scatter), cells
 
 
 def _factors(parts: list[_LeftOut], loadings: np.ndarray) -> np.ndarray:

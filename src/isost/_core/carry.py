@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from isost._core.model import SDEModel
 from isost._core.sde import BrownianPath, Seed, euler_maruyama, flow
 from isost._core.stack import Stack
+from isost._logging import logger
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Cells:
     coords
         ``(m, 3)`` float64, in the input's unit.
     features
-        ``(m, P)`` float32.
+        ``(m, P)`` float32; dask where they lie on disk.
     section
         ``(m,)`` int64, index of the section of origin.
     row
@@ -32,7 +35,7 @@ class Cells:
     """
 
     coords: np.ndarray
-    features: np.ndarray
+    features: Any
     section: np.ndarray
     row: np.ndarray
     weight: np.ndarray
@@ -46,20 +49,19 @@ class Cells:
 def simulate(
     model: SDEModel, direction: str, position: Tensor, depth: Tensor, features: Tensor, targets: list[float],
     *, seed: Seed | None, parts: str = "both", save_memory: bool = False,
-) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Carry cells through a series of internal depths.
 
     A cell starts from its own depth, so that the cells of a thick section all reach the same plane; time runs as the
     share of each cell's way. ``seed=None`` follows the noise-free flow.
 
-    Returns
-    -------
+    Yields
+    ------
     Position ``(n, 2)`` and features ``(n, P)`` at each target.
     """
     pair = model.forward_pair if direction == "forward" else model.backward_pair
     sign = 1.0 if direction == "forward" else -1.0
     state = torch.cat([position, torch.zeros_like(depth)[:, None], features], dim=1)
-    reached = []
     for index, target in enumerate(targets):
         way = sign * (target - depth)
         steps = model.n_steps(float(way.abs().median()))
@@ -81,11 +83,12 @@ def simulate(
                 sigma[:, 3:] = 0.0
             state = euler_maruyama(drift, sigma, state, times, path, save_memory=save_memory)[-1]
         depth = torch.full_like(depth, target)
-        reached.append((state[:, :2], state[:, 3:]))
-    return reached
+        yield state[:, :2], state[:, 3:]
 
 
-def sweep(model: SDEModel, stack: Stack, depths: np.ndarray, *, seed: int | None = None) -> list[Cells]:
+def sweep(
+    model: SDEModel, stack: Stack, depths: np.ndarray, *, seed: int | None = None, kept: np.ndarray | None = None
+) -> list[Cells]:
     """Both clouds at each of several depths: forward from the section before and backward from the section after.
 
     Cells march from depth to depth, so the work grows with the way, not with the number of depths. At the depth of a
@@ -97,25 +100,28 @@ def sweep(model: SDEModel, stack: Stack, depths: np.ndarray, *, seed: int | None
         ``(D,)`` in the input's unit, inside the stack, in any order.
     seed
         Of the noise; None follows the noise-free flow.
+    kept
+        ``(D,)`` bool, depths to return; the others are marched through, so that the noise is the same whichever are
+        kept. None for all.
     """
     depths = np.asarray(depths, dtype=np.float64)
+    kept = np.ones(len(depths), dtype=bool) if kept is None else kept
     result: list[Cells | None] = [None] * len(depths)
     gap_of = np.clip(np.searchsorted(stack.depths, depths, side="right") - 1, 0, stack.n_sections - 2)
     share = (depths - stack.depths[gap_of]) / np.diff(stack.depths)[gap_of]
     for gap in np.unique(gap_of):
         inside = np.flatnonzero(gap_of == gap)
-        for index in inside[(share[inside] <= 0) | (share[inside] >= 1)]:
+        for index in inside[kept[inside] & ((share[inside] <= 0) | (share[inside] >= 1))]:
             result[index] = as_measured(stack, int(gap + (share[index] >= 1)), depths[index])
         between = inside[(share[inside] > 0) & (share[inside] < 1)]
-        if not between.size:
+        if not kept[between].any():
             continue
         between = between[np.argsort(depths[between])]
         clouds = {}
         for direction, section, order in (("forward", gap, between), ("backward", gap + 1, between[::-1])):
-            clouds[direction] = dict(
-                zip(order, _march(model, stack, int(section), direction, depths[order], seed), strict=True)
-            )
-        for index in between:
+            carried = _march(model, stack, int(section), direction, depths[order], seed, kept=kept[order])
+            clouds[direction] = dict(zip(order[kept[order]], carried, strict=True))
+        for index in between[kept[between]]:
             t = share[index]
             result[index] = _join(clouds["forward"][index], clouds["backward"][index], t)
     return [cells for cells in result if cells is not None]
@@ -164,18 +170,33 @@ def _march(
     depths: np.ndarray,
     seed: int | None,
     parts: str = "both",
+    kept: np.ndarray | None = None,
 ) -> list[Cells]:
+    """Cells of a section at each depth that is kept; on the CPU where the device has no memory for them."""
+    kept = np.ones(len(depths), dtype=bool) if kept is None else kept
+    depths = depths[: int(np.flatnonzero(kept)[-1]) + 1]
+    try:
+        return _carried(model, stack, section, direction, depths, seed, parts, kept)
+    except torch.OutOfMemoryError:
+        logger.warning("the device has no memory for the %d cells of section %s: they are carried on the CPU",
+                       stack.starts[section + 1] - stack.starts[section], stack.names[section])  # fmt: skip
+        return _carried(model.on_cpu(), stack, section, direction, depths, seed, parts, kept)
+
+
+def _carried(
+    model: SDEModel, stack: Stack, section: int, direction: str, depths: np.ndarray, seed: int | None, parts: str,
+    kept: np.ndarray,
+) -> list[Cells]:  # fmt: skip
     rows = np.arange(stack.starts[section], stack.starts[section + 1])
     position, depth, features = model.to_internal(stack.coords[rows], stack.features[rows])
     targets = [model.internal_depth(float(z)) for z in depths]
     stream = None if seed is None else (seed, section, int(direction == "backward"))
     carried = []
     with torch.no_grad():
-        for (place, value), z in zip(
-            simulate(model, direction, position, depth, features, targets, seed=stream, parts=parts),
-            depths,
-            strict=True,
-        ):
+        states = simulate(model, direction, position, depth, features, targets, seed=stream, parts=parts)
+        for (place, value), z, wanted in zip(states, depths, kept, strict=False):
+            if not wanted:
+                continue
             plane, g = model.to_physical(place, value)
             coords = np.column_stack([plane, np.full(len(rows), z)])
             carried.append(Cells(coords, g, np.full(len(rows), section), rows,

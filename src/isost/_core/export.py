@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -19,34 +20,29 @@ from spatialdata.transformations import Scale, Translation
 from spatialdata.transformations import Sequence as Steps
 
 from isost._core.carry import Cells
-from isost._core.folder import absolute_path, written_beside
+from isost._core.folder import absolute_path
 from isost._core.grid import Grid
+from isost._core.partial import Partial
 from isost._core.stack import Stack
-from isost._core.tables import REMAINDER, cells_obs, feature_names, make_table
-from isost._core.volume import Volume
+from isost._core.tables import LARGEST_TABLE, REMAINDER, cells_obs, feature_names, make_table
+from isost._core.volume import EDGE, Volume
+from isost._logging import logger
 
 FORMAT_VERSION = 1
-_EDGE = 64  # of a chunk: 64^4 float32 are 64 MiB, far below the 2 GiB that compression takes
 
 
 def build_spatialdata(
     stack: Stack,
     grid: Grid,
     volume: Volume,
-    cells: Cells,
-    n_cells: np.ndarray,
     *,
     genes: Sequence[str] | None,
     params: dict[str, Any],
 ) -> SpatialData:
-    """Put everything into one SpatialData, coordinate system "global".
+    """Put everything into one SpatialData, coordinate system "global"; arrays that lie on disk stay there.
 
     Parameters
     ----------
-    cells
-        Cells that fill the grid.
-    n_cells
-        (z, y, x), how many of them lie in each voxel.
     genes
         Names of the volume's channels where it holds genes; None where it holds features.
     params
@@ -57,7 +53,7 @@ def build_spatialdata(
     ValueError
         If no voxel lies inside the tissue.
     """
-    if not volume.mask.any():
+    if not len(volume.voxels):
         raise ValueError(
             f"voxel_size: expected voxels whose centres lie inside the tissue, found none of {grid.n_voxels} with "
             f"{grid.voxel_size:g} {stack.unit}. Next: a smaller voxel_size, or leave it out to have one chosen."
@@ -70,39 +66,46 @@ def build_spatialdata(
         "isost_uncertainty": _image(volume.std, names, grid),
         "isost_density": _image(per_volume, ["density"], grid),
     }
-    if len(volume.remainder):
-        channels = feature_names(REMAINDER, len(volume.remainder))
+    if volume.remainder.shape[0]:
+        channels = feature_names(REMAINDER, volume.remainder.shape[0])
         images["isost_remainder"] = _image(volume.remainder, channels, grid)
-    # rows of a table belong to a label, so that SpatialData crops and colours them with it
-    ids = np.zeros(grid.shape, dtype=np.int32)
-    ids[volume.mask] = np.arange(1, volume.mask.sum() + 1)
+    labels = {"isost_mask": _labels(volume.mask.astype(np.uint8), grid)}
+    tables = {"isost_cells": _cells_table(stack, volume.cells, genes)}
+    if len(volume.voxels) * stack.n_scores <= LARGEST_TABLE:
+        # rows of a table belong to a label, so that SpatialData crops and colours them with it
+        labels["isost_voxel_ids"] = _labels(volume.ids, grid)
+        tables["isost_voxels"] = _voxels_table(stack, grid, volume, genes)
+    else:
+        logger.warning(
+            "isost_voxels and isost_voxel_ids are left out: a table of %d voxels is too large to be read at once. "
+            "A coarser voxel_size has them; the images hold the same.", len(volume.voxels),
+        )  # fmt: skip
     return SpatialData(
         images=images,
-        labels={"isost_mask": _labels(volume.mask.astype(np.uint8), grid), "isost_voxel_ids": _labels(ids, grid)},
-        points={"isost_points": _points(cells)},
-        tables={
-            "isost_cells": _cells_table(stack, cells, genes),
-            "isost_voxels": _voxels_table(stack, grid, volume, n_cells, genes),
-        },
+        labels=labels,
+        points={"isost_points": _points(volume.cells)},
+        tables=tables,
         attrs={"isost": _attrs(stack, grid, genes, params)},
     )
 
 
-def write_zarr(sdata: SpatialData, path: str | os.PathLike[str]) -> SpatialData:
-    """Write to a new zarr store, completely or not at all, and open it lazily.
-
-    Raises
-    ------
-    OSError
-        If the path exists or writing fails; nothing is left behind then.
-    """
+def open_zarr(path: str | os.PathLike[str]) -> SpatialData:
+    """Open a store that was written, lazily."""
     with _without_chatter():
-        with written_beside(path) as fresh:
-            try:
-                sdata.write(fresh)
-            finally:
-                sdata.path = None
         return read_zarr(absolute_path(path))
+
+
+def move_zarr(sdata: SpatialData, partial: Partial) -> SpatialData:
+    """Write a zarr store in the folder of an output, move it into place, and open it lazily."""
+    # here, whatever scheduler is active: the slabs are read once and written once
+    with _without_chatter(), dask.config.set(scheduler="threads"):
+        fresh = partial.fresh()
+        try:
+            sdata.write(fresh)
+        finally:
+            sdata.path = None
+        partial.finish(fresh)
+        return read_zarr(partial.target)
 
 
 @contextmanager
@@ -125,12 +128,10 @@ def _to_global(grid: Grid) -> Steps:
     return Steps([Scale([grid.voxel_size] * 3, axes=axes), Translation(grid.origin[::-1], axes=axes)])
 
 
-def _image(
-    values: np.ndarray, channels: list[str], grid: Grid, scale_factors: list[dict[str, int]] | None = None
-) -> Any:
-    chunks = dict(zip("czyx", (min(_EDGE, length) for length in values.shape), strict=True))
+def _image(values: Any, channels: list[str], grid: Grid, scale_factors: list[dict[str, int]] | None = None) -> Any:
+    chunks = dict(zip("czyx", (min(EDGE, length) for length in values.shape), strict=True))
     return Image3DModel.parse(
-        da.from_array(values, chunks=tuple(chunks.values())),
+        _in_chunks(values),
         dims=("c", "z", "y", "x"),
         c_coords=channels,
         transformations={"global": _to_global(grid)},
@@ -139,10 +140,12 @@ def _image(
     )
 
 
-def _labels(values: np.ndarray, grid: Grid) -> Any:
-    return Labels3DModel.parse(
-        da.from_array(values, chunks=_EDGE), dims=("z", "y", "x"), transformations={"global": _to_global(grid)}
-    )
+def _labels(values: Any, grid: Grid) -> Any:
+    return Labels3DModel.parse(_in_chunks(values), dims=("z", "y", "x"), transformations={"global": _to_global(grid)})
+
+
+def _in_chunks(values: Any) -> da.Array:
+    return values.rechunk(EDGE) if isinstance(values, da.Array) else da.from_array(values, chunks=EDGE)
 
 
 def _points(cells: Cells) -> Any:
@@ -155,12 +158,10 @@ def _cells_table(stack: Stack, cells: Cells, genes: Sequence[str] | None) -> Ann
     return _annotating("isost_points", table, np.arange(table.n_obs))
 
 
-def _voxels_table(
-    stack: Stack, grid: Grid, volume: Volume, n_cells: np.ndarray, genes: Sequence[str] | None
-) -> AnnData:
-    index = np.argwhere(volume.mask)
+def _voxels_table(stack: Stack, grid: Grid, volume: Volume, genes: Sequence[str] | None) -> AnnData:
+    index = volume.voxels
     obs = pd.DataFrame(index, columns=["z", "y", "x"], index=pd.RangeIndex(len(index)).astype(str))
-    obs["n_cells"] = n_cells[volume.mask]
+    obs["n_cells"] = volume.n_cells
     centres = grid.origin + (index[:, ::-1] + 0.5) * grid.voxel_size
     table = make_table(stack, centres, volume.scores, obs, genes)
     return _annotating("isost_voxel_ids", table, np.arange(1, len(index) + 1, dtype=np.int32))

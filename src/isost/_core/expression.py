@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
@@ -72,14 +73,14 @@ def expression_of(adata: AnnData, layer: str | None = None) -> Any:
 
 
 def row_blocks(matrix: Any) -> Iterator[tuple[slice, np.ndarray | sparse.csr_matrix]]:
-    """Yield blocks of rows of a numpy, scipy or on-disk (h5py, anndata) matrix, each in memory as ndarray or CSR."""
+    """Yield blocks of rows of a numpy, scipy, on-disk (h5py, anndata) or dask matrix, in memory as ndarray or CSR."""
     n, width = matrix.shape
     step = max(1, BLOCK // max(1, width))
     if sparse.issparse(matrix):
         matrix = matrix.tocsr()
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        block = matrix[rows]
+        block = matrix[rows].compute(scheduler="threads") if isinstance(matrix, da.Array) else matrix[rows]
         yield rows, block.tocsr() if sparse.issparse(block) else np.asarray(block)
 
 

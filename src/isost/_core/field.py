@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from isost._core.blend import Blend
 from isost._core.calibrate import Calibration, calibrate
-from isost._core.carry import as_measured, sweep
+from isost._core.carry import Cells, as_measured, carry, sweep, thin
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
 from isost._core.gap import OVERLAP, GapField, aligned_views, euler_depths, hat_weights
 from isost._core.model import SDEModel
+from isost._core.settle import Settling, settle
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
 
@@ -54,6 +56,8 @@ class Field:
         Factors of the standard deviations; 1 where there is none.
     blend
         Simple predictor that the field is drawn towards.
+    settling
+        How far the expression of carried cells follows the field.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Field:
         density_floor: float = 0.0,
         calibration: Calibration | None = None,
         blend: Blend | None = None,
+        settling: Settling | None = None,
     ) -> None:
         self.model = model
         self.stack = stack
@@ -73,16 +78,19 @@ class Field:
         self.density_floor = float(density_floor)
         self.calibration = calibration or Calibration.none(stack)
         self.blend = blend
+        self.settling = settling or Settling(0.0, np.zeros(stack.n_features))
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
         self._centre = stack.scores.mean(axis=0, dtype=np.float64)
         self._gaps: dict[int, GapField] = {}
         self._densities: dict[float, KernelPlane] = {}
 
     @classmethod
-    def fit(cls, model: SDEModel, stack: Stack) -> Field:
+    def fit(cls, model: SDEModel, stack: Stack, *, settle: bool = True) -> Field:
         """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
         field = cls(model, stack, estimate(stack, views=aligned_views(model, stack)), _WIDTH * spacing_of(stack))
-        field.calibration, field.blend = calibrate(model, stack, field.hyper, field._centre)
+        field.calibration, field.blend, field.settling = calibrate(model, stack, field.hyper, field._centre)
+        if not settle:
+            field.settling = Settling(0.0, np.zeros(stack.n_features))
         density = []
         for section in range(stack.n_sections):
             cells = as_measured(stack, section)
@@ -101,7 +109,19 @@ class Field:
             rows = np.flatnonzero(shares[:, gap])
             for total, part in zip((mean, var), self._gap(int(gap)).value(coords[rows]), strict=True):
                 total[rows] += shares[rows, gap, None] * part
-        return FieldValue(mean, var, self._density(coords))
+        return FieldValue(mean, var, self.density(coords))
+
+    def draw(self, z: float, generator: torch.Generator, n: float | None = None) -> Cells:
+        """Cells of a section at any depth inside the stack; n of them, or as many as the sections about it have."""
+        return self.settle(thin(carry(self.model, self.stack, z, generator=generator), generator, n))
+
+    def settle(self, cells: Cells) -> Cells:
+        """Let the expression of cells carried to one depth follow the field."""
+        z, depths = cells.coords[:1, 2], self.stack.depths
+        if not self.settling.share or not len(z) or z in depths:
+            return cells
+        gap = int(np.clip(np.searchsorted(depths, z[0]) - 1, 0, len(depths) - 2))
+        return settle(cells, self._gap(gap), self.stack, self.settling.share)
 
     def std(self, value: FieldValue) -> np.ndarray:
         """Return the standard deviation ``(n, P)`` of the features."""
@@ -126,6 +146,10 @@ class Field:
         """Return the standard deviation ``(n, len(index))`` of decoded genes, taking scores as uncorrelated."""
         return np.sqrt(value.var @ (self.stack.loadings_of(index) ** 2).T) * self.calibration.genes[index]
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the gaps that were solved: another process solves those that it is asked for."""
+        return self.__dict__ | {"_gaps": {}, "_densities": {}}
+
     def state(self) -> dict[str, np.ndarray]:
         blend = self.blend or Blend(0.0, 0.0, np.zeros(self.stack.n_scores))
         return {
@@ -134,6 +158,7 @@ class Field:
             "ratio": self.hyper.ratio, "noise": self.hyper.noise,
             "score_factor": self.calibration.scores, "gene_factor": self.calibration.genes,
             "blend": np.array([blend.width, blend.sharpness, blend.gain]), "blend_weight": blend.weight,
+            "settled": np.array(self.settling.share), "diffusion": self.settling.diffusion,
         }  # fmt: skip
 
     @classmethod
@@ -142,7 +167,9 @@ class Field:
         calibration = Calibration(state["score_factor"], state["gene_factor"])
         width, sharpness, gain = (float(value) for value in state["blend"])
         blend = Blend(width, sharpness, state["blend_weight"], gain) if width else None
-        return cls(model, stack, hyper, float(state["width"]), float(state["density_floor"]), calibration, blend)
+        settling = Settling(float(state["settled"]), state["diffusion"])
+        floor = float(state["density_floor"])
+        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling)
 
     def _gap(self, gap: int) -> GapField:
         if gap not in self._gaps:
@@ -151,8 +178,8 @@ class Field:
             self._gaps[gap] = GapField(self.model, self.stack, gap, gap + 1, self.hyper, self._centre, self.blend)
         return self._gaps[gap]
 
-    def _density(self, coords: np.ndarray) -> np.ndarray:
-        """Density of the carried cells, linear between the depths of Euler steps."""
+    def density(self, coords: np.ndarray) -> np.ndarray:
+        """Density ``(n,)`` of the carried cells, float32, linear between the depths of Euler steps."""
         density = np.zeros(len(coords), np.float32)
         depths = self.stack.depths
         gap_of = np.clip(np.searchsorted(depths, coords[:, 2], side="right") - 1, 0, len(depths) - 2)

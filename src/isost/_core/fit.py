@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from isost._core import bridge, trajectory
 from isost._core.bridge import BridgeObjective
+from isost._core.checkpoint import Checkpoint, identity_of
 from isost._core.correct import correct_sections
+from isost._core.devices import launch
 from isost._core.field import Field
 from isost._core.model import SDEModel
 from isost._core.options import OBJECTIVES, PRESETS, FitOptions, resolve
+from isost._core.requests import as_whole
 from isost._core.stack import Stack
+from isost._core.train import Objective, Training
 from isost._core.trajectory import TrajectoryObjective
 from isost._logging import logger
-
-Objective = BridgeObjective | TrajectoryObjective
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,12 @@ def fit_stack(
     objective: str = "bridge",
     preset: str | None = None,
     device: str | torch.device | None = None,
+    devices: int = 1,
     generator: torch.Generator | None = None,
     progress: bool = True,
     options: FitOptions | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
 ) -> Fitted:
     """Fit drifts by the objective, then the field over the cells they carry.
 
@@ -88,17 +92,26 @@ def fit_stack(
         A name in ``options.PRESETS``, or None for defaults in the stack's own scale.
     device
         None or ``"auto"``: the GPU if there is one.
+    devices
+        Processes, each with a GPU of its own if there are any, that share the steps of the training.
     generator
         Of initial weights, noise and subsets; the same seed gives the same fit on one machine.
     progress
         Show the bar.
     options
         What differs from the defaults.
+    checkpoint
+        Folder to keep the progress in, for `clear` when the result is safe.
+    resume
+        Go on from what is there.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: expected one of {OBJECTIVES}, found {objective!r}. Next: leave it out.")
     options = options or FitOptions()
     options.check()
+    devices = as_whole("devices", devices, 1)
+    if devices > 1 and options.gaps_at_once == 1:
+        options = replace(options, gaps_at_once=devices)
     chosen_device = choose_device(device)
     generator = generator or torch.Generator().manual_seed(0)
     settings = resolve(options, preset, bridge.DEFAULTS if objective == "bridge" else trajectory.DEFAULTS)
@@ -107,35 +120,41 @@ def fit_stack(
         "fit: %s on %s, %d sections, %d cells, %d features",
         objective, chosen_device, stack.n_sections, stack.n_cells, stack.n_features,
     )  # fmt: skip
+    kept = Checkpoint(
+        checkpoint, identity_of(stack, generator, objective=objective, preset=preset, settings=settings), resume=resume
+    )
     # before cells are coupled, because couplings compare expression
     stack, corrected = correct_sections(stack) if settings["correct_sections"] else (stack, {})
     model = _build(stack, objective, preset, settings, generator).to(chosen_device)
     problem: Objective
     if objective == "bridge":
-        problem = BridgeObjective(model, stack, settings, generator)
+        problem = BridgeObjective(model, stack, settings, generator, kept)
     else:
         problem = TrajectoryObjective(model, stack, settings, generator)
-    history: dict[str, list[float]] = {phase: [] for phase in problem.phases}
-    interrupted = False
+    training = Training(model, problem, stack.n_sections - 1, settings, generator, kept)
     if isinstance(problem, BridgeObjective) and problem.still:
         logger.info("fit: left-out sections are predicted best by standing still; no drift is learned")
     else:
-        history, interrupted = _train(model, problem, stack.n_sections - 1, settings, generator, progress)
-    field = Field.fit(model, stack)
+        launch(training, devices, show=progress) if devices > 1 else training.run(show=progress)
+    field = Field.fit(model, stack, settle=objective == "bridge")
+    if objective == "bridge":
+        model.config["changing"] *= 1 - field.settling.share
+        if settings["sigma_g"] is None:
+            model.config["sigma_g"] = np.sqrt(field.settling.diffusion).round(6).tolist()
     seconds = time.perf_counter() - started
     info: dict[str, Any] = {
         "objective": objective, "preset": preset, "settings": settings, "device": str(chosen_device),
-        "seconds": round(seconds, 3), "interrupted": interrupted,
+        "seconds": round(seconds, 3), "interrupted": training.interrupted,
         "corrected_sections": corrected,
     }  # fmt: skip
     if isinstance(problem, BridgeObjective):
         info |= {
             "motion": problem.belief.motion, "change": problem.belief.change, "masses": problem.belief.masses,
-            "left_out": problem.belief.tried,
+            "left_out": problem.belief.tried, "settled": field.settling.share, "left_out_cells": field.settling.tried,
         }  # fmt: skip
         info["dropped_mass"] = [round(share, 4) for share in problem.dropped]
     logger.info("fit: done in %.1f s", seconds)
-    return Fitted(stack, model, field, history, info)
+    return Fitted(stack, model, field, training.history, info)
 
 
 def _build(
@@ -178,73 +197,3 @@ def _set_feature_scale(model: SDEModel, features: np.ndarray, objective: str) ->
         scale = np.full(features.shape[1], largest if largest > 0 else 1.0)
     model.feature_offset.copy_(torch.as_tensor(offset, dtype=torch.float32))
     model.feature_scale.copy_(torch.as_tensor(scale, dtype=torch.float32))
-
-
-def _train(
-    model: SDEModel, problem: Objective, n_gaps: int, settings: dict[str, Any], generator: torch.Generator, show: bool
-) -> tuple[dict[str, list[float]], bool]:
-    """Run the phases; at the end, or on Ctrl-C, the weights of the best epoch of the running phase stay."""
-    epochs = int(settings["epochs"])
-    history: dict[str, list[float]] = {phase: [] for phase in problem.phases}
-    bar = tqdm(total=epochs * len(problem.phases), desc="isost fit", unit="epoch", disable=None if show else True)
-    best = _copy(model)
-    try:
-        for phase in problem.phases:
-            lowest = float("inf")
-            for mean_loss in _epochs(problem, phase, epochs, n_gaps, settings["learning_rate"], generator):
-                history[phase].append(mean_loss)
-                bar.set_postfix_str(f"{phase} {mean_loss:.4g}", refresh=False)
-                bar.update()
-                if mean_loss < lowest:
-                    lowest, best = mean_loss, _copy(model)
-            model.load_state_dict(best)
-    except KeyboardInterrupt:
-        model.load_state_dict(best)
-        done = sum(len(losses) for losses in history.values())
-        logger.warning("fit: interrupted after %d epochs; the best weights so far are kept", done)
-        return history, True
-    finally:
-        bar.close()
-        model.eval()
-    return history, False
-
-
-def _epochs(
-    problem: Objective, phase: str, epochs: int, n_gaps: int, learning_rate: float, generator: torch.Generator
-) -> Iterator[float]:
-    """Mean loss of each epoch: NAdam steps for every gap and direction, in random order, under a cosine rate."""
-    parameters = problem.parameters(phase)
-    optimiser = torch.optim.NAdam(parameters, lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs, eta_min=learning_rate / 20)
-    steps = [(gap, direction) for gap in range(n_gaps) for direction in ("forward", "backward")]
-    steps *= -(-problem.least_steps // len(steps))
-    for _ in range(epochs):
-        total = 0.0
-        for index in torch.randperm(len(steps), generator=generator).tolist():
-            gap, direction = steps[index]
-            loss = _finite_loss(problem, gap, direction, phase, learning_rate)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            total += float(loss.detach())
-        schedule.step()
-        yield total / len(steps)
-
-
-def _finite_loss(problem: Objective, gap: int, direction: str, phase: str, learning_rate: float) -> torch.Tensor:
-    try:
-        loss = problem.loss(gap, direction, phase)
-        found = f"a loss of {float(loss.detach())}"
-    except FloatingPointError as error:
-        loss, found = torch.tensor(torch.nan), str(error)
-    if not torch.isfinite(loss):
-        raise ValueError(
-            f"learning_rate: expected one that training converges with, found that it diverges with {learning_rate:g} "
-            f"({found}). Next: pass a smaller one, or leave learning_rate out."
-        )
-    return loss
-
-
-def _copy(model: SDEModel) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}

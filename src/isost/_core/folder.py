@@ -88,26 +88,40 @@ def written_beside(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     room = _room_beside(target)
     fresh, old = room / target.name, room / "replaced"
     try:
-        yield fresh
-        if target.exists() or target.is_symlink():
-            check_target(path, overwrite=overwrite)  # somebody else may have written it meanwhile
-            os.replace(target, old)
-        try:
-            os.replace(fresh, target)
-        except OSError:
-            if old.exists():
-                os.replace(old, target)
-            raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(
-                errno.ENOSPC,
-                f"Expected room for {target.name}, found the disk full while writing; nothing was left behind. "
-                f"Next: free space in {target.parent}, or choose another path.",
-            ) from error
-        raise
+        with says_disk_full(target, "nothing was left behind"):
+            yield fresh
+            if target.exists() or target.is_symlink():
+                check_target(path, overwrite=overwrite)  # somebody else may have written it meanwhile
+                os.replace(target, old)
+            try:
+                os.replace(fresh, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def says_disk_full(target: Path, remains: str) -> Iterator[None]:
+    """Say of a full disk what the output was, and what remains of it.
+
+    Raises
+    ------
+    OSError
+        As it came, but for a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"Expected room for {target.name}, found the disk full while writing; {remains}. "
+            f"Next: free space in {target.parent}, or choose another path.",
+        ) from error
 
 
 def _room_beside(target: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class GapField:
         bounds = self._frame[rows].min(axis=0), self._frame[rows].max(axis=0)
         rng = np.random.default_rng(0)
         values = stack.scores[rows]
-        self._groups: list[tuple[np.ndarray, FewCells | Planes, Any, list[tuple[np.ndarray, Any]]]] = []
+        self._groups: list[tuple[np.ndarray, FewCells | Planes, Any]] = []
         for covariance, columns in hyper.groups():
             solved: FewCells | Planes
             if len(rows) <= _FEW:
@@ -70,12 +71,11 @@ class GapField:
             else:
                 solved = Planes(self._frame[rows], plane, depths, covariance, bounds)
             mean = solved.mean(values[:, columns] - centre[columns], hyper.ratio[columns])
-            level = np.round(np.log10(hyper.ratio[columns])).astype(int)
-            spreads = []
-            for one in np.unique(level):
-                alike = columns[level == one]
-                spreads.append((alike, solved.spread(float(np.median(hyper.ratio[alike])), rng)))
-            self._groups.append((columns, solved, mean, spreads))
+            self._groups.append((columns, solved, mean))
+        self._spreads: list[tuple[np.ndarray, FewCells | Planes, Any]] = []
+        for number, ratio, columns in hyper.alike():
+            solved = self._groups[number][1]
+            self._spreads.append((columns, solved, solved.spread(ratio, rng)))
         self._blend = blend
         self._simple = self.sides(blend.width) if blend else None
 
@@ -88,20 +88,46 @@ class GapField:
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
         place, z = self.to_frame(coords), coords[:, 2]
-        mean, var = np.empty((len(coords), len(self._centre))), np.empty((len(coords), len(self._centre)))
+        var = np.empty((len(coords), len(self._centre)))
         prior = self._hyper.noise * self._hyper.ratio
-        for columns, solved, state, spreads in self._groups:
+        for columns, solved, spread in self._spreads:
+            var[:, columns] = prior[columns] * solved.variance(spread, place, z)[:, None]
+        return self._mean(place, z), var
+
+    def mean(self, coords: np.ndarray) -> np.ndarray:
+        """Mean alone ``(n, P + Q)``, at the same places."""
+        return self._mean(self.to_frame(coords), coords[:, 2])
+
+    @cached_property
+    def own(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Mean ``(n, P)`` of the features at the measured places of the cells of each of the two sections.
+
+        With it ``(P,)`` the mean leverage h: the share of a cell's deviation that went into that mean, which is its
+        posterior variance over the variance of a cell's noise.
+        """
+        found, n_features = {}, self._stack.n_features
+        for section in self._sections:
+            coords = self._stack.coords[self._stack.slice_of(section)]
+            inside = np.clip(coords[:, 2], *self._stack.depths[[0, -1]])
+            mean, var = self.value(np.column_stack([coords[:, :2], inside]))
+            leverage = var.mean(axis=0) / np.maximum(self._hyper.noise, 1e-300)
+            found[section] = mean[:, :n_features].astype(np.float32), leverage[:n_features]
+        return found
+
+    def _mean(self, place: np.ndarray, z: np.ndarray) -> np.ndarray:
+        mean = np.empty((len(place), len(self._centre)))
+        for columns, solved, state in self._groups:
             mean[:, columns] = solved.at(state, place, z)
-            for alike, spread in spreads:
-                var[:, alike] = prior[alike] * solved.variance(spread, place, z)[:, None]
         mean += self._centre
         if self._blend and self._simple:
             simple, known = self._simple.at(place, z, self._blend.sharpness)
             mean += known[:, None] * self._blend.weight * (simple - mean)
-        return mean, var
+        return mean
 
     def to_frame(self, coords: np.ndarray) -> np.ndarray:
         """Carry places to the frame by what the cells about them are carried by, between the depths of Euler steps."""
+        if not self._model.config["moving"]:
+            return coords[:, :2]
         levels = self._levels()
         weight = hat_weights(coords[:, 2], levels)
         needed = np.flatnonzero((weight > 0).any(axis=0))

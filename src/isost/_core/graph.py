@@ -47,8 +47,10 @@ def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor
 def _without_self(found: Tensor) -> Tensor:
     """Drop each row's own index, or its farthest neighbour where coincident points pushed it out of the list."""
     own = found == torch.arange(len(found), device=found.device)[:, None]
-    own[~own.any(dim=1), -1] = True
-    return found[~own].view(len(found), -1)
+    own[:, -1] |= ~own.any(dim=1)
+    # a stable sort rather than a mask, whose length a GPU would have to be waited for
+    others = own.to(torch.uint8).argsort(dim=1, stable=True)[:, :-1]
+    return found.gather(1, others)
 
 
 def _blocked_topk(points: Tensor, query: Tensor, k: int) -> Tensor:

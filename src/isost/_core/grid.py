@@ -15,6 +15,7 @@ from isost._core.stack import Stack
 from isost._logging import logger
 
 GIB = 2**30
+_COPIES = 2  # on a disk: slabs, and the store that they become
 _SPACINGS_PER_VOXEL = 2.5
 _COARSEST = 64  # a pyramid ends where its larger side would fall below this
 _MOST_LEVELS = 4
@@ -64,6 +65,11 @@ class Grid:
             factors.append({"z": by, "y": 2, "x": 2})
         return factors
 
+    def part(self, planes: slice) -> Grid:
+        """Make some planes a grid of their own."""
+        origin = self.origin + np.array([0.0, 0.0, planes.start * self.voxel_size])
+        return Grid(origin, self.voxel_size, (planes.stop - planes.start, *self.shape[1:]))
+
     def centres(self, planes: slice) -> np.ndarray:
         """(m, 3) float64, x, y, z of the voxel centres of these planes, x running fastest."""
         z, y, x = np.meshgrid(self.depths[planes], *(self._axis(axis) for axis in (1, 0)), indexing="ij")
@@ -82,7 +88,10 @@ class Grid:
         return self.origin[axis] + (np.arange(self.shape[2 - axis]) + 0.5) * self.voxel_size
 
 
-def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_memory: float | None = None) -> Grid:
+def make_grid(
+    stack: Stack, voxel_size: float | None, *, n_channels: int, max_memory: float | None = None,
+    room: float | None = None,
+) -> Grid:  # fmt: skip
     """Lay a grid over a stack, after checking that the volume on it fits.
 
     Parameters
@@ -94,14 +103,18 @@ def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_me
         Channels of the volume.
     max_memory
         GiB the result may take; None for half of the machine's memory.
+    room
+        Bytes that are free on the disk that the volume is streamed to: then it has to fit there, not into memory.
 
     Raises
     ------
     ValueError
         If the size is not a positive number, is larger than the tissue is wide, or makes a volume larger than
-        `max_memory`.
+        `max_memory`, or than the disk has room for.
     """
-    budget = _budget(max_memory)
+    budget, of = _budget(max_memory), "max_memory"
+    if room is not None:
+        budget, of = room / _COPIES, "half of what is free on the disk"
     if voxel_size is None:
         size = _automatic_size(stack, n_channels, budget)
         logger.info("voxel size: %g %s, chosen from the distances of cells and of sections", size, stack.unit)
@@ -111,9 +124,9 @@ def make_grid(stack: Stack, voxel_size: float | None, *, n_channels: int, max_me
     if needed > budget:
         shape = " x ".join(f"{count:,.0f}" if count < 1e9 else f"{count:.3g}" for count in _counts(stack, size))
         raise ValueError(
-            f"voxel_size: expected one whose volume fits into {budget / GIB:,.3g} GiB (max_memory), found {size:g} "
+            f"voxel_size: expected one whose volume fits into {budget / GIB:,.3g} GiB ({of}), found {size:g} "
             f"{stack.unit}, which makes {shape} voxels (z, y, x) of {n_channels} channels, about "
-            f"{needed / GIB:,.3g} GiB. Next: {_advice(stack, n_channels, budget)}"
+            f"{needed / GIB:,.3g} GiB. Next: {_advice(stack, n_channels, budget, streamed=room is not None)}"
         )
     planes, rows, columns = (int(count) for count in _counts(stack, size))
     covering = np.array(_covering(stack, size))
@@ -177,7 +190,7 @@ def _bytes(stack: Stack, size: float, n_channels: int) -> float:
     """Upper estimate of what the volume, its uncertainty, the pyramid, the cells and the tables take."""
     planes, rows, columns = _counts(stack, size)
     per_voxel = 4 * n_channels * (2 + 1 / 3) + 4 * stack.n_scores + 80
-    per_cell = 4 * stack.n_features + 150
+    per_cell = 4 * stack.n_features + 4 * n_channels + 150
     return planes * rows * columns * per_voxel + planes * stack.n_cells / stack.n_sections * per_cell
 
 
@@ -186,8 +199,9 @@ def _automatic_size(stack: Stack, n_channels: int, budget: float) -> float:
     return min(_smallest_size(stack, n_channels, budget, start=_two_digits(wanted, math.floor)), _width(stack))
 
 
-def _advice(stack: Stack, n_channels: int, budget: float) -> str:
-    size, more = _smallest_size(stack, n_channels, budget), "ask for fewer genes, or raise max_memory."
+def _advice(stack: Stack, n_channels: int, budget: float, *, streamed: bool) -> str:
+    otherwise = "free space" if streamed else "raise max_memory, or stream it to a file by output='volume.zarr'"
+    size, more = _smallest_size(stack, n_channels, budget), f"ask for fewer genes, or {otherwise}."
     return f"voxel_size={size:g} or larger fits, or {more}" if _bytes(stack, size, n_channels) <= budget else more
 
 

@@ -8,8 +8,8 @@ from itertools import product
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 
+from isost._core.clouds import MOST_CELLS, energy_of, some
 from isost._core.graph import median_spacing
 from isost._core.transport import MASSES, Coupling, couple
 
@@ -17,10 +17,8 @@ _MOTIONS = (0.0, 0.5, 1.0)
 _CHANGES = (0.0, 1.0)
 _MAX_SECTIONS = 8
 _MAX_CELLS_ASKED = 6000  # over all sections asked: few large sections say as much as many small ones
-_MAX_CELLS = 1500
 _N_FEATURES = 20
 _NEAREST = 64  # cells that a mean is of
-_ABOUT = 20  # cells that a cell is compared with
 _WIDTH = 5.0  # spacings, of the kernel of a mean and the unit of distances
 _MARGIN = 0.02  # share of its error, and at least _TIE, by which leaving the cells where they are has to be worse
 _TIE = 0.005  # left-out sections lie twice as far apart, over which a straight way is a worse guess
@@ -38,8 +36,6 @@ class Belief:
         Share of the coupled displacement, and of the coupled change of expression.
     masses
         What is carried over, an option of `couple`.
-    diffusion
-        ``(P,)`` variance per unit of depth that the features of carried cells lack.
     error, tried
         Mean error of this choice, and of every one.
     """
@@ -47,7 +43,6 @@ class Belief:
     motion: float
     change: float
     masses: str
-    diffusion: np.ndarray
     error: float = 0.0
     tried: dict[str, float] = field(default_factory=dict)
 
@@ -72,10 +67,9 @@ def believe(sections: list[Section], depths: list[float], *, n_candidates: int, 
         Of the couplings.
     """
     inner = np.arange(1, len(sections) - 1)
-    n_features = sections[0][1].shape[1]
     if not inner.size:
-        return Belief(1.0, 1.0, "cells", np.zeros(n_features))
-    size = min(_MAX_CELLS, float(np.mean([len(place) for place, _ in sections])))
+        return Belief(1.0, 1.0, "cells")
+    size = min(MOST_CELLS, float(np.mean([len(place) for place, _ in sections])))
     at_most = int(np.clip(_MAX_CELLS_ASKED / size, 3, _MAX_SECTIONS))
     asked = inner[np.unique(np.linspace(0, len(inner) - 1, at_most).round().astype(int))]
     beliefs = []
@@ -104,15 +98,7 @@ def _choose(left_out: list[_LeftOut], masses: str) -> Belief:
         alike = np.flatnonzero(error <= error.min() + _TIE).tolist()
         largest = max(choices[index][0] for index in alike)
         best = min((index for index in alike if choices[index][0] == largest), key=lambda index: error[index])
-    diffusion = _lower_bound(np.stack([one.lacking(*choices[best]) for one in left_out]))
-    return Belief(*choices[best], masses, diffusion, float(error[best]), dict(zip(names, error.tolist(), strict=True)))
-
-
-def _lower_bound(values: np.ndarray) -> np.ndarray:
-    """Mean over sections less one standard error, at least 0; nothing from one section, which has no error to show."""
-    if len(values) < 2:
-        return np.zeros(values.shape[1])
-    return np.maximum(values.mean(axis=0) - values.std(axis=0, ddof=1) / np.sqrt(len(values)), 0.0)
+    return Belief(*choices[best], masses, float(error[best]), dict(zip(names, error.tolist(), strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +111,6 @@ class _LeftOut:
     ahead: Coupling
     behind: Coupling
     t: float
-    span: float
 
     @classmethod
     def of(
@@ -137,13 +122,12 @@ class _LeftOut:
         n_candidates: int,
         feature_weight: float,
     ) -> _LeftOut:
-        before, measured, after = (_some(*section) for section in sections)
+        before, measured, after = (some(*section) for section in sections)
         ahead, behind = (
             couple(*a, *b, n_candidates=n_candidates, feature_weight=feature_weight, masses=masses)
             for a, b in ((before, after), (after, before))
         )
-        span = depths[2] - depths[0]
-        return cls(before, measured, after, ahead, behind, (depths[1] - depths[0]) / span, span)
+        return cls(before, measured, after, ahead, behind, (depths[1] - depths[0]) / (depths[2] - depths[0]))
 
     def predict(self, motion: float, change: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions, features and weights (of sum 1) of the cells of both neighbours, moved straight."""
@@ -156,28 +140,6 @@ class _LeftOut:
     def error(self, motion: float, change: float) -> float:
         return _error(*self.predict(motion, change), *self.measured)
 
-    def lacking(self, motion: float, change: float) -> np.ndarray:
-        """Variance ``(P,)`` per unit of depth by which measured cells differ more from those about them than predicted.
-
-        A carried cell diffuses over its way, t or 1 - t of the span, and counts by 1 - t or t.
-        """
-        predicted = variance_about(*self.predict(motion, change))
-        uniform = np.full(len(self.measured[0]), 1 / len(self.measured[0]))
-        return (variance_about(*self.measured, uniform) - predicted) / (2 * self.t * (1 - self.t) * self.span)
-
-
-def variance_about(place: np.ndarray, features: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean over cells of the unbiased variance ``(P,)`` of the features of a cell and those nearest to it."""
-    near = cKDTree(place).query(place, k=np.arange(1, min(_ABOUT, len(place)) + 1))[1]
-    share = weight[near] / weight[near].sum(axis=1, keepdims=True)
-    mean, square = np.zeros_like(features), np.zeros_like(features)
-    for column in range(near.shape[1]):
-        part = share[:, [column]] * features[near[:, column]]
-        mean += part
-        square += part * features[near[:, column]]
-    unbiased = np.maximum(1 - (share**2).sum(axis=1), 1e-12)
-    return weight @ ((square - mean**2) / unbiased[:, None])
-
 
 def _error(
     place: np.ndarray, features: np.ndarray, weight: np.ndarray, measured_place: np.ndarray, measured: np.ndarray
@@ -185,7 +147,7 @@ def _error(
     """Energy distances in place alone and in place and features, and squared error of the mean features."""
     unit = _WIDTH * max(median_spacing(measured_place), 1e-12)
     total = sum(
-        _energy(
+        energy_of(
             np.column_stack([place / unit, features[:, :n]]), weight,
             np.column_stack([measured_place / unit, measured[:, :n]]),
         )
@@ -198,15 +160,3 @@ def _error(
         mean = (kernel[..., None] * features[near]).sum(axis=1) / kernel.sum(axis=1, keepdims=True)
         total += float(((mean - measured) ** 2).sum()) / variance
     return total
-
-
-def _energy(a: np.ndarray, weight: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased energy distance of weighted points to others."""
-    m = len(b)
-    within = weight @ cdist(a, a) @ weight / (1 - (weight**2).sum())
-    return float(2 * (weight @ cdist(a, b)).mean() - within - cdist(b, b).sum() / (m * (m - 1)))
-
-
-def _some(place: np.ndarray, features: np.ndarray) -> Section:
-    chosen = np.random.default_rng(0).permutation(len(place))[:_MAX_CELLS]
-    return place[chosen].astype(np.float64), features[chosen].astype(np.float64)

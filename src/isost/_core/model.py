@@ -38,7 +38,8 @@ class SDEModel(nn.Module):
     width, unet_depth, n_neighbours
         Width of the networks, pooling steps of the Graph U-Net, and cells in N.
     moving, changing
-        Whether positions, and features, drift at all; a tissue that stands still costs no network.
+        Whether positions drift at all, and the share of the learned drift of features that is followed; what stands
+        still costs no network.
     """
 
     feature_offset: Tensor
@@ -60,7 +61,7 @@ class SDEModel(nn.Module):
         unet_depth: int = 2,
         n_neighbours: int = N_NEIGHBOURS,
         moving: bool = True,
-        changing: bool = True,
+        changing: float = 1.0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -78,6 +79,12 @@ class SDEModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.feature_offset.device
+
+    def on_cpu(self) -> SDEModel:
+        """Make a copy on the CPU, which takes no memory of the device."""
+        copied = SDEModel(**self.config)
+        copied.load_state_dict({name: value.cpu() for name, value in self.state_dict().items()})
+        return copied.eval()
 
     @property
     def scaling(self) -> Scaling:
@@ -120,7 +127,7 @@ class SDEModel(nn.Module):
         """
         position, seen, features = state[:, :2], depth + state[:, 2], state[:, 3:]
         drift = torch.zeros_like(state)
-        changing = self.config["changing"] and parts == "both" and pair.expression is not None
+        changing = self.config["changing"] > 0 and parts == "both" and pair.expression is not None
         if not (self.config["moving"] or changing):
             return drift
         near = neighbours(position, self.config["n_neighbours"])
@@ -130,5 +137,5 @@ class SDEModel(nn.Module):
         if self.config["moving"]:
             shape = pair.shape(place, share, near)
         if changing and pair.expression is not None:
-            change = pair.expression(place, features, share, near)
+            change = self.config["changing"] * pair.expression(place, features, share, near)
         return torch.cat([shape, drift[:, 2:3], change], dim=1)

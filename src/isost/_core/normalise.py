@@ -12,6 +12,7 @@ from scipy import sparse
 
 from isost._core.decoder import MEAN_KEY
 from isost._core.expression import Summary, expression_of, row_blocks, summarise
+from isost._core.lazy import as_dask, is_lazy
 from isost._logging import logger
 
 # log2 of a million, the largest value that log-transformed counts per million reach; linear scales go beyond.
@@ -109,7 +110,7 @@ def recorded_normalisation(adata: AnnData) -> Normalisation:
     return choose_normalisation(summarise(expression_of(adata, layer)), layer=layer)
 
 
-def lognormalise(adata: AnnData, normalisation: Normalisation | None = None) -> np.ndarray | sparse.csr_matrix:
+def lognormalise(adata: AnnData, normalisation: Normalisation | None = None) -> Any:
     """Compute the log-normalised matrix that the representation of `adata` describes.
 
     Parameters
@@ -122,7 +123,7 @@ def lognormalise(adata: AnnData, normalisation: Normalisation | None = None) -> 
 
     Returns
     -------
-    (n_cells, n_genes) float32, CSR where the matrix is sparse.
+    (n_cells, n_genes) float32, CSR where the matrix is sparse; dask of either where it is on disk.
 
     Examples
     --------
@@ -134,7 +135,11 @@ def lognormalise(adata: AnnData, normalisation: Normalisation | None = None) -> 
            [0.  , 1.61]], dtype=float32)
     """
     how = recorded_normalisation(adata) if normalisation is None else normalisation
-    return lognormal(expression_of(adata, how.layer), how)
+    raw = expression_of(adata, how.layer)
+    if is_lazy(raw):
+        rows = as_dask(raw)
+        return rows.map_blocks(lognormal, how, dtype=np.float32, meta=rows._meta.astype(np.float32))  # type: ignore[arg-type]
+    return lognormal(raw, how)
 
 
 def lognormal(raw: np.ndarray | sparse.spmatrix, how: Normalisation) -> np.ndarray | sparse.csr_matrix:

@@ -58,6 +58,8 @@ class FitOptions:
         Weight of the expression loss beside the shape loss.
     max_cells
         Cells a loss looks at in one step: what bounds memory. 1024 for ``bridge``, 512 for ``trajectory``.
+    gaps_at_once
+        Gaps, each in one direction, whose gradients a step averages; several devices share them.
     width, unet_depth, n_neighbours
         Width of the networks, pooling steps of the Graph U-Net, neighbours of a cell in its graph.
     n_candidates, feature_weight
@@ -76,6 +78,7 @@ class FitOptions:
     sigma_g: float | None = None
     alpha: float | None = None
     max_cells: int | None = None
+    gaps_at_once: int = 1
     width: int = 64
     unet_depth: int = 2
     n_neighbours: int = 5

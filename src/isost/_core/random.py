@@ -44,6 +44,21 @@ def numpy_generator(rng: Rng = None) -> np.random.Generator:
     return np.random.default_rng(None if rng is None else _draw_seed(rng))
 
 
+def state_of(generator: torch.Generator) -> str:
+    """State of a generator as text, for `set_state_of`."""
+    return generator.get_state().numpy().tobytes().hex()
+
+
+def set_state_of(generator: torch.Generator, state: str) -> None:
+    """Let a generator go on from a state."""
+    generator.set_state(torch.frombuffer(bytearray.fromhex(state), dtype=torch.uint8))
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """Draw a seed from a generator, which advances."""
+    return int(torch.randint(2**62, (), generator=generator))
+
+
 def _draw_seed(rng: int | np.random.Generator | torch.Generator) -> int:
     if isinstance(rng, torch.Generator):
         return int(torch.randint(_SEEDS, (), generator=rng, device=rng.device))

@@ -12,6 +12,7 @@ from scipy import sparse
 from isost._core.checks import Problems, check_adata, check_names, show, show_rows, to_numbers
 from isost._core.decoder import Decoder, layer_behind, loadings_key, read_decoder
 from isost._core.expression import check_expression, check_finite, expression_of, summarise
+from isost._core.lazy import opened
 from isost._core.positions import read_coords
 from isost._core.remainder import Remainder, read_remainder
 from isost._core.sections import SECTION_KEY, Sections, read_sections
@@ -182,7 +183,9 @@ def read_stack(
     depth_key: str | None = None,
     use_rep: str = "X_pca",
 ) -> Stack:
-    """Read a stack of sections from an AnnData, which is left as it is; a view and a backed AnnData will do.
+    """Read a stack of sections from an AnnData, which is left as it is; a view will do, and one on disk.
+
+    Of an AnnData that is backed, or was opened by `anndata.experimental.read_lazy`, expression is read in blocks.
 
     Parameters
     ----------
@@ -219,6 +222,8 @@ def read_stack(
     >>> stack.names, stack.depths.tolist(), stack.starts.tolist()
     (('s2', 's10'), [20.0, 100.0], [0, 20, 40])
     """
+    check_adata(adata)
+    adata = opened(adata, obsm=(spatial_key, use_rep))
     problems, coords, sections = _read_geometry(adata, section_key, spatial_key, depth_key)
     features = _read_features(adata, use_rep, problems)
     _check_behind(adata, use_rep, problems)
@@ -269,6 +274,8 @@ def check_stack(
     ValueError
         If there is any problem; all of them are listed.
     """
+    check_adata(adata)
+    adata = opened(adata, obsm=(spatial_key,))
     problems, _, _ = _read_geometry(adata, section_key, spatial_key, depth_key)
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     check_expression(summarise(expression_of(adata, layer)), where, problems)
@@ -279,7 +286,6 @@ def check_stack(
 def _read_geometry(
     adata: AnnData, section_key: str | None, spatial_key: str, depth_key: str | None
 ) -> tuple[Problems, np.ndarray | None, Sections | None]:
-    check_adata(adata)
     if not adata.n_obs:
         raise ValueError("adata: expected cells, found an AnnData without any. Next: look at how it was subset.")
     problems = Problems()

@@ -151,7 +151,7 @@ def _model_bytes(model: SDEModel) -> bytes:
 
 def _npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)  # compressing floats takes long and saves little
     return buffer.getvalue()
 
 

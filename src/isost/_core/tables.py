@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -15,6 +17,7 @@ from isost._logging import logger
 
 REMAINDER = "remainder"  # key of `varm`
 LARGEST_X = 2**25  # decoded values of a table: 128 MiB of float32
+LARGEST_TABLE = 2**29  # values of a table of voxels: 2 GiB of float32, which opening the store reads
 
 
 def feature_names(use_rep: str, n: int) -> list[str]:
@@ -24,18 +27,19 @@ def feature_names(use_rep: str, n: int) -> list[str]:
 
 
 def make_table(
-    stack: Stack, coords: np.ndarray, scores: np.ndarray, obs: pd.DataFrame, genes: Sequence[str] | None
+    stack: Stack, coords: np.ndarray, scores: Any, obs: pd.DataFrame, genes: Sequence[str] | None
 ) -> AnnData:
     """Make an AnnData with `obsm["spatial"]`, features in `obsm[use_rep]` and decoded genes in `X`.
 
     Parameters
     ----------
     coords, scores
-        (m, 3) and (m, P) features, or (m, P + Q) with the remainder, which `X` then contains.
+        (m, 3) and (m, P) features, or (m, P + Q) with the remainder, which `X` then contains; dask stays dask.
     obs
         m rows.
     genes
-        Genes to decode. None: all, or none (`X` is None) where the table would hold more than `LARGEST_X` values.
+        Genes to decode. None: all. Where the table would hold more than `LARGEST_X` values, and was not asked for in
+        memory, `X` is None.
     """
     decoder = stack.decoder
     if decoder is None:
@@ -52,7 +56,7 @@ def make_table(
         # says that var[MEAN_KEY] is the mean of these loadings, so that the table can itself be fitted
         table.uns["pca" if stack.use_rep == "X_pca" else stack.use_rep] = {"params": {"mean": MEAN_KEY}}
     table.obsm["spatial"] = np.asarray(coords, dtype=np.float64)
-    table.obsm[stack.use_rep] = np.asarray(scores[:, : stack.n_features], dtype=np.float32)
+    table.obsm[stack.use_rep] = scores[:, : stack.n_features].astype(np.float32)
     return table
 
 
@@ -63,12 +67,17 @@ def cells_obs(stack: Stack, cells: Cells) -> pd.DataFrame:
     return pd.DataFrame({"section_of_origin": origin, "cell_of_origin": stack.obs_names[cells.row]}, index=index)
 
 
-def _decoded(stack: Stack, scores: np.ndarray, index: np.ndarray, *, everything: bool) -> np.ndarray | None:
+def _decoded(stack: Stack, scores: Any, index: np.ndarray, *, everything: bool) -> Any:
     n = len(scores) * len(index)
-    if everything and n > LARGEST_X:
+    if (everything or isinstance(scores, da.Array)) and n > LARGEST_X:
         logger.info(
-            "X of a table is left out: %d rows x %d genes would take %.1f GiB. Ask for genes=[...] to have them there.",
+            "X of a table is left out: %d rows x %d genes would take %.1f GiB. Ask for fewer genes to have them there.",
             len(scores), len(index), 4 * n / 2**30,
         )  # fmt: skip
         return None
+    if isinstance(scores, da.Array):
+        rows = scores.rechunk({1: -1})
+        return rows.map_blocks(
+            lambda block: stack.decode(block, index), chunks=(rows.chunks[0], len(index)), dtype=np.float32
+        )
     return stack.decode(scores, index)

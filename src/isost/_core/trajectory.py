@@ -54,15 +54,19 @@ class TrajectoryObjective:
             part.requires_grad_()
         return [parameter for part in parts for parameter in part.parameters()]
 
+    def move(self, device: torch.device) -> None:
+        """Move what losses are of to a device."""
+        self._sections = [tuple(part.to(device) for part in section) for section in self._sections]
+
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:
         source, target = (gap, gap + 1) if direction == "forward" else (gap + 1, gap)
         position, depth, features = self._some(source)
         steps = self.model.n_steps(self._depths[target] - self._depths[source])
         seed = int(torch.randint(2**62, (), generator=self.generator))
-        position, features = simulate(
+        position, features = next(simulate(
             self.model, direction, position, depth, features, [self._depths[target]],
             seed=seed, parts="shape" if phase == "shape" else "both", save_memory=steps * len(position) > STORED,
-        )[0]  # fmt: skip
+        ))  # fmt: skip
         measured_position, _, measured_features = self._some(target)
         expression = torch.zeros((), device=position.device)
         if phase != "shape":

@@ -1,76 +1,174 @@
-"""The mean-expression field on a voxel grid."""
+"""A volume on a voxel grid, made a few planes at a time: the field, and the cells that fill the planes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from isost._core.carry import Cells
 from isost._core.field import Field, FieldValue
 from isost._core.grid import Grid
+from isost._core.stack import Stack
+from isost._core.voxelize import fill, join, voxelize
 
-_BLOCK_BYTES = 2**28
+EDGE = 64  # of a chunk: 64^4 float32 are 64 MiB, far below the 2 GiB that compression takes
+SLAB_BYTES = 2**28
+_BLOCK_BYTES = 2**27  # asked of the field at once
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a volume is to hold.
+
+    Attributes
+    ----------
+    genes, index
+        Names of the genes that are channels, and their positions in the decoder; None for the features.
+    kind
+        ``"field"``: the best estimate of the mean; ``"cells"``: the mean of one realisation's cells (eq 10).
+    seed
+        Of the cells.
+    """
+
+    genes: list[str] | None = None
+    index: np.ndarray | None = None
+    kind: str = "field"
+    seed: int = 0
+
+    def n_channels(self, stack: Stack) -> int:
+        return stack.n_features if self.index is None else len(self.index)
+
+    def n_beside(self, stack: Stack) -> int:
+        """Channels of the remainder, which is no part of genes because they contain it."""
+        return stack.n_scores - stack.n_features if self.index is None else 0
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Arrays on a grid.
+    """Arrays on a grid, or on some planes of one: numpy, or dask where they lie on disk.
 
     Attributes
     ----------
     mean, std
         (C, z, y, x) float32: features, or genes; NaN outside the tissue.
+    remainder
+        (Q, z, y, x) float32, scores of the remainder beside features.
     density
         (z, y, x) float32, cells per unit area of a plane.
     mask
         (z, y, x) bool, inside the tissue.
-    remainder
-        (Q, z, y, x) float32, scores of the remainder beside features; no channel beside genes, which contain it.
+    ids
+        (z, y, x) int32: 1, 2, ... inside the tissue, x running fastest; 0 outside.
+    voxels
+        (m, 3) int32, z, y, x of those inside.
+    n_cells
+        (m,) int32, cells in each of them.
     scores
-        (m, P + Q) float32, scores at the m voxels inside, x running fastest.
+        (m, P + Q) float32, of the field.
+    cells
+        One realisation that fills the planes.
     """
 
-    mean: np.ndarray
-    std: np.ndarray
-    density: np.ndarray
-    mask: np.ndarray
-    remainder: np.ndarray
-    scores: np.ndarray
+    mean: Any
+    std: Any
+    remainder: Any
+    density: Any
+    mask: Any
+    ids: Any
+    voxels: np.ndarray
+    n_cells: np.ndarray
+    scores: Any
+    cells: Cells
 
 
-def compute_volume(field: Field, grid: Grid, genes: np.ndarray | None) -> Volume:
-    """Ask the field at every voxel centre, a few planes at a time.
+GRIDDED = ("mean", "std", "remainder", "density", "mask", "ids")
 
-    Parameters
-    ----------
-    genes
-        Positions of genes in the decoder, to have them as channels; None for the features.
-    """
-    n_features = field.stack.n_features
-    n_channels = n_features if genes is None else len(genes)
-    n_beside = field.stack.n_scores - n_features if genes is None else 0
-    mean = np.full((n_channels, *grid.shape), np.nan, dtype=np.float32)
-    std = mean.copy()
-    remainder = np.full((n_beside, *grid.shape), np.nan, dtype=np.float32)
-    density = np.zeros(grid.shape, dtype=np.float32)
-    mask = np.zeros(grid.shape, dtype=bool)
+
+def slabs_of(grid: Grid, stack: Stack, request: Request, *, limit: float = SLAB_BYTES) -> list[slice]:
+    """Cut a grid into runs of planes that take less than a limit of bytes each; one plane at least."""
+    channels = 2 * request.n_channels(stack) + request.n_beside(stack) + stack.n_scores + 8
+    voxels = grid.shape[1] * grid.shape[2] * channels * 4
+    # both clouds of a plane are carried before one cell of two is kept
+    cells = 3 * stack.n_cells / stack.n_sections * (4 * stack.n_features + 60)
+    step = max(1, int(limit / (voxels + cells)))
+    return [slice(first, min(first + step, grid.shape[0])) for first in range(0, grid.shape[0], step)]
+
+
+def compute_volume(field: Field, grid: Grid, request: Request) -> Volume:
+    """Make the whole volume in memory."""
+    gridded = _empty(field.stack, grid, request)
+    flat: dict[str, list[Any]] = {"voxels": [], "n_cells": [], "scores": [], "cells": []}
+    count = 0
+    for planes in slabs_of(grid, field.stack, request):
+        part = compute_slab(field, grid, planes, request)
+        for name, values in gridded.items():
+            values[..., planes, :, :] = getattr(part, name)
+        gridded["ids"][planes][part.mask] += count
+        count += len(part.voxels)
+        for name, parts in flat.items():
+            parts.append(getattr(part, name))
+    cells = join(flat.pop("cells"))
+    return Volume(**gridded, **{name: np.concatenate(parts) for name, parts in flat.items()}, cells=cells)
+
+
+def compute_slab(field: Field, grid: Grid, planes: slice, request: Request) -> Volume:
+    """Make the planes of a slab; their voxels are counted from 1, and `voxels` holds their planes in the whole grid."""
+    stack, part = field.stack, grid.part(planes)
+    cells = fill(field, grid, planes, request.seed)
+    gridded = _empty(stack, part, request)
     scores = []
-    per_plane = grid.shape[1] * grid.shape[2] * 4 * (4 * field.stack.n_scores + n_channels + 6)
-    step = max(1, int(_BLOCK_BYTES // per_plane))
-    for start in range(0, grid.shape[0], step):
-        planes = slice(start, min(start + step, grid.shape[0]))
-        value = field.predict(grid.centres(planes))
-        density[planes] = value.density.reshape(-1, *grid.shape[1:])
-        inside = (density[planes] >= field.density_floor) & (density[planes] > 0)
-        mask[planes] = inside
-        at = inside.ravel()
-        value = FieldValue(value.mean[at], value.var[at], value.density[at])
+    for block in _blocks(stack, part, request):
+        centres = part.centres(block)
+        density = field.density(centres)
+        inside = (density >= field.density_floor) & (density > 0)
+        gridded["density"][block] = density.reshape(-1, *part.shape[1:])
+        gridded["mask"][block] = inside.reshape(-1, *part.shape[1:])
+        value = field.predict(centres[inside])
         scores.append(value.mean)
-        if genes is None:
-            mean[:, planes][:, inside] = value.mean[:, :n_features].T
-            std[:, planes][:, inside] = field.std(value).T
-            remainder[:, planes][:, inside] = value.mean[:, n_features:].T
-        else:
-            mean[:, planes][:, inside] = field.genes(value, genes).T
-            std[:, planes][:, inside] = field.gene_std(value, genes).T
-    return Volume(mean, std, density, mask, remainder, np.concatenate(scores))
+        _put(gridded, block, field, value, request)
+    mask = gridded["mask"]
+    values = cells.features[:, :0]
+    if request.kind == "cells":
+        values = cells.features if request.index is None else stack.decode(cells.features, request.index)
+    count, mean = voxelize(part, cells.coords, values)
+    if request.kind == "cells":
+        gridded["mean"][:] = np.where(mask, mean, np.nan)
+    gridded["ids"][mask] = np.arange(1, mask.sum() + 1)
+    voxels = np.argwhere(mask).astype(np.int32) + np.array([planes.start, 0, 0], dtype=np.int32)
+    return Volume(**gridded, voxels=voxels, n_cells=count[mask].astype(np.int32), scores=np.concatenate(scores),
+                  cells=cells)  # fmt: skip
+
+
+def _empty(stack: Stack, grid: Grid, request: Request) -> dict[str, np.ndarray]:
+    def nothing(channels: int) -> np.ndarray:
+        return np.full((channels, *grid.shape), np.nan, dtype=np.float32)
+
+    return {
+        "mean": nothing(request.n_channels(stack)), "std": nothing(request.n_channels(stack)),
+        "remainder": nothing(request.n_beside(stack)), "density": np.zeros(grid.shape, dtype=np.float32),
+        "mask": np.zeros(grid.shape, dtype=bool), "ids": np.zeros(grid.shape, dtype=np.int32),
+    }  # fmt: skip
+
+
+def _blocks(stack: Stack, grid: Grid, request: Request) -> Iterator[slice]:
+    """Take a few planes at a time, for the field to be asked at their voxel centres."""
+    channels = 6 * stack.n_scores + request.n_channels(stack) + 6
+    step = max(1, int(_BLOCK_BYTES // (grid.shape[1] * grid.shape[2] * 4 * channels)))
+    for start in range(0, grid.shape[0], step):
+        yield slice(start, min(start + step, grid.shape[0]))
+
+
+def _put(gridded: dict[str, np.ndarray], block: slice, field: Field, value: FieldValue, request: Request) -> None:
+    """Write what the field says inside the tissue into the planes of a block."""
+    inside = gridded["mask"][block]
+    if request.index is None:
+        n_features = field.stack.n_features
+        gridded["mean"][:, block][:, inside] = value.mean[:, :n_features].T
+        gridded["std"][:, block][:, inside] = field.std(value).T
+        gridded["remainder"][:, block][:, inside] = value.mean[:, n_features:].T
+    else:
+        gridded["mean"][:, block][:, inside] = field.genes(value, request.index).T
+        gridded["std"][:, block][:, inside] = field.gene_std(value, request.index).T

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from isost._core.carry import Cells, sweep, thin
+from isost._core.field import Field
 from isost._core.grid import Grid
-from isost._core.model import SDEModel
-from isost._core.stack import Stack
 
 
 def voxelize(grid: Grid, coords: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,26 +39,36 @@ def voxelize(grid: Grid, coords: np.ndarray, values: np.ndarray) -> tuple[np.nda
     return count.reshape(grid.shape), mean.reshape(-1, *grid.shape)
 
 
-def fill(model: SDEModel, stack: Stack, grid: Grid, generator: torch.Generator) -> Cells:
-    """Draw the section at every plane of the grid and spread its cells over the thickness of the plane.
+def fill(field: Field, grid: Grid, planes: slice, seed: int) -> Cells:
+    """Draw the section at some planes of the grid and spread its cells over the thickness of the plane.
 
-    One realisation: a cell follows the same noisy path through all planes of a gap. Of a plane that sticks out of the
-    stack only the part inside is filled, with as many cells as that part's share of the plane.
+    One realisation, whichever planes are asked for: a cell follows the same noisy path through all planes of a gap. Of
+    a plane that sticks out of the stack only the part inside is filled, with as many cells as that part's share of it.
     """
-    seed = int(torch.randint(2**62, (), generator=generator))
+    model, stack = field.model, field.stack
     gap_of = np.clip(np.searchsorted(stack.depths, grid.depths, side="right") - 1, 0, stack.n_sections - 2)
     low, high = np.clip(grid.depths + np.array([[-0.5], [0.5]]) * grid.voxel_size, stack.depths[0], stack.depths[-1])
     share = (high - low) / grid.voxel_size
-    # gap by gap, because both clouds of every plane are in memory until they are thinned
     parts = []
-    for gap in np.unique(gap_of):
-        planes = np.flatnonzero(gap_of == gap)
-        for plane, cells in zip(planes, sweep(model, stack, grid.depths[planes], seed=seed), strict=True):
-            kept = thin(cells, generator, share[plane] * cells.weight.sum(dtype=np.float64))
+    for gap in np.unique(gap_of[planes]):
+        inside = np.flatnonzero(gap_of == gap)
+        asked = (inside >= planes.start) & (inside < planes.stop)
+        # both clouds of every plane are in memory until they are thinned
+        for plane, cells in zip(
+            inside[asked], sweep(model, stack, grid.depths[inside], seed=seed, kept=asked), strict=True
+        ):
+            generator = _generator(seed, int(plane))
+            kept = field.settle(thin(cells, generator, share[plane] * cells.weight.sum(dtype=np.float64)))
             jitter = torch.rand(len(kept.row), generator=generator, dtype=torch.float64).numpy()
             kept.coords[:, 2] = low[plane] + jitter * (high[plane] - low[plane])
             parts.append(kept)
     return join(parts)
+
+
+def _generator(seed: int, plane: int) -> torch.Generator:
+    """Random numbers of one plane, whichever others are drawn."""
+    state = np.random.SeedSequence((seed, plane)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def join(parts: Sequence[Cells]) -> Cells:

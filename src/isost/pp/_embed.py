@@ -3,6 +3,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
+import dask
 import numpy as np
 import scanpy as sc
 from anndata import AnnData
@@ -10,7 +11,8 @@ from scipy import sparse
 
 from isost._core.checks import Problems, check_adata, show
 from isost._core.decoder import MEAN_KEY, least_squares_loadings
-from isost._core.expression import Summary, check_expression, expression_of, is_clipped, summarise
+from isost._core.expression import Summary, check_expression, expression_of, is_clipped, row_blocks, summarise
+from isost._core.lazy import is_by_columns, is_lazy, opened
 from isost._core.normalise import Normalisation, choose_normalisation, lognormalise
 from isost._core.random import Rng, numpy_generator
 from isost._core.requests import as_number, as_whole
@@ -48,7 +50,8 @@ def embed(
     Parameters
     ----------
     adata
-        Cells of all sections; not a view, and in memory.
+        Cells of all sections; not a view. Of one that is backed, or was opened by `anndata.experimental.read_lazy`,
+        expression is read in blocks, and results are written to the object, not to its file.
     n_comps
         Number of principal components, at most one less than cells and than genes; fewer are kept, and said, where the
         data have no more.
@@ -87,7 +90,7 @@ def embed(
     TypeError
         If `adata` is no AnnData, or a number none.
     ValueError
-        For a view or a backed AnnData, non-finite, overflowed or negative counts, or no variation; nothing is written.
+        For a view, non-finite, overflowed or negative counts, or no variation; nothing is written.
 
     Examples
     --------
@@ -108,14 +111,15 @@ def embed(
     logger.info("embed: %s holds %s", where, how)
     matrix = lognormalise(adata, how)
     _check_variation(matrix, where)
-    mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
-    pca = _decompose(matrix if mask is None else matrix[:, mask], n_comps, rng)
+    with dask.config.set(scheduler="threads"):  # an open file is read here, whatever scheduler is active
+        mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
+        pca = _decompose(matrix if mask is None else matrix[:, mask], n_comps, rng)
     loadings = pca.varm["PCs"] if mask is None else _extend_loadings(matrix, mask, pca)
-    mean = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+    total = sum(np.asarray(block.sum(axis=0, dtype=np.float64)).ravel() for _, block in row_blocks(matrix))
 
     adata.obsm["X_pca"] = pca.obsm["X_pca"]
     adata.varm["PCs"] = loadings.astype(np.float32)
-    adata.var[MEAN_KEY] = mean.astype(np.float32)
+    adata.var[MEAN_KEY] = (total / adata.n_obs).astype(np.float32)
     if mask is not None:
         adata.var["highly_variable"] = mask
     adata.uns["pca"] = {
@@ -150,8 +154,6 @@ def _check_arguments(
             found="a view of another AnnData",
             next="adata = adata.copy()",
         )
-    if adata.isbacked:
-        problems.add("adata", expected="data in memory", found="a backed AnnData", next="adata = adata.to_memory()")
     if min(adata.shape) < 2 and (adata.X is not None or adata.layers):
         problems.add(
             "adata", expected="two cells and two genes or more", found=f"shape {adata.shape}", next="look at the subset"
@@ -167,12 +169,20 @@ def _check_arguments(
 
 def _inspect(matrix: Any, where: str) -> Summary:
     problems = Problems()
-    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
+    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix) or is_lazy(matrix)):
         problems.add(
             where,
-            expected="a numpy or scipy sparse matrix",
+            expected="a numpy, scipy sparse or dask matrix, or one on disk",
             found=type(matrix).__name__,
             next="adata = adata.to_memory()",
+        )
+        raise problems.error("The expression cannot be embedded")
+    if is_lazy(matrix) and is_by_columns(matrix):
+        problems.add(
+            where,
+            expected="rows that can be read by themselves (CSR, or dense)",
+            found="a sparse matrix by columns (CSC) on disk",
+            next="adata = adata.to_memory(), or write it once more with adata.X = adata.X.tocsr()",
         )
         raise problems.error("The expression cannot be embedded")
     summary = summarise(matrix)
@@ -200,8 +210,11 @@ def _inspect(matrix: Any, where: str) -> Summary:
 
 
 def _check_variation(matrix: Any, where: str) -> None:
-    extremes = [matrix.min(axis=0), matrix.max(axis=0)]
-    low, high = (extreme.toarray() if sparse.issparse(extreme) else extreme for extreme in extremes)
+    low, high = np.full(matrix.shape[1], np.inf), np.full(matrix.shape[1], -np.inf)
+    for _, block in row_blocks(matrix):
+        extremes = [block.min(axis=0), block.max(axis=0)]
+        least, most = (part.toarray() if sparse.issparse(part) else part for part in extremes)
+        low, high = np.minimum(low, least.ravel()), np.maximum(high, most.ravel())
     # Components of cells that are all alike would be rounding errors.
     if not np.any(high - low > SAME_VALUE * max(-low.min(), high.max())):
         raise ValueError(
@@ -216,7 +229,7 @@ def _select_genes(
     if n_top_genes is None:
         if "highly_variable" not in adata.var:
             return None
-        mask = adata.var["highly_variable"].to_numpy(dtype=bool)
+        mask = np.asarray(adata.var["highly_variable"], dtype=bool)
         logger.info("embed: PCA of the %d genes marked in var['highly_variable']", mask.sum())
         return mask
     if n_top_genes >= adata.n_vars:
@@ -227,7 +240,8 @@ def _select_genes(
             "n_top_genes: expected counts or log-normalised expression to rank genes by, found scaled values. "
             "Next: isost.pp.embed(adata, layer=...) with the layer of counts, or leave n_top_genes out."
         )
-    ranked = AnnData(matrix, obs=adata.obs[[] if section_key is None else [section_key]].astype(str).astype("category"))
+    obs = opened(adata).obs[[] if section_key is None else [section_key]]
+    ranked = AnnData(matrix, obs=obs.astype(str).astype("category"))
     ranked.uns["log1p"] = {"base": None}
     ranked = sc.pp.highly_variable_genes(ranked, n_top_genes=n_top_genes, batch_key=section_key, inplace=False)
     mask = ranked["highly_variable"].to_numpy(dtype=bool)
@@ -245,14 +259,20 @@ def _decompose(matrix: Any, n_comps: int, rng: Rng) -> AnnData:
     if n_comps > most:
         logger.info("embed: %d components, as %d cells x %d genes have no more", most, n_cells, n_genes)
     few = COVARIANCE_GENES_SPARSE if sparse.issparse(matrix) else COVARIANCE_GENES_DENSE
+    if is_lazy(matrix) and n_genes > COVARIANCE_GENES_DENSE:
+        logger.info("embed: %d genes are too many for their covariance, so their expression is read into memory; "
+                    "n_top_genes=... takes fewer", n_genes)  # fmt: skip
+        matrix = matrix.compute()
+    by_covariance = n_genes <= few or is_lazy(matrix)
     pca = AnnData(matrix)
     sc.pp.pca(
         pca,
         n_comps=min(n_comps, most),
-        svd_solver="covariance_eigh" if n_genes <= few else "arpack",
-        random_state=int(numpy_generator(rng).integers(2**31)),
+        svd_solver="covariance_eigh" if by_covariance else "arpack",
+        random_state=0 if by_covariance else int(numpy_generator(rng).integers(2**31)),
         mask_var=None,
     )
+    pca.obsm["X_pca"] = np.asarray(pca.obsm["X_pca"])
     variance = pca.uns["pca"]["variance"]
     keep = variance > LEAST_VARIANCE * variance[0]
     if not keep.all():

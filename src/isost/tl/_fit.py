@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import fields
 from typing import Any, Literal
 
 import torch
 from anndata import AnnData
 
+from isost._core.checkpoint import clear
 from isost._core.fit import fit_stack
+from isost._core.folder import absolute_path
 from isost._core.options import FitOptions
 from isost._core.random import Rng, torch_generator
 from isost._core.stack import Stack, read_stack
@@ -24,7 +27,10 @@ def fit(
     objective: Literal["bridge", "trajectory"] = "bridge",
     preset: str | None = None,
     device: str | torch.device | None = None,
+    devices: int = 1,
     progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     rng: Rng = None,
     **options: Any,
 ) -> Reconstruction:
@@ -56,15 +62,26 @@ def fit(
         ``"mouse_kidney_arrayseq"``, ``"human_embryo_cs7"``, ``"spinal_cord_visium"``; or with time as depth, in days:
         ``"mouse_embryo_time"``. None: defaults in the stack's own scale.
     device
-        ``"cpu"`` or ``"cuda"``; None for the GPU where there is one.
+        ``"cpu"`` or ``"cuda"``; None or ``"auto"`` for the GPU where there is one.
+    devices
+        GPUs of this machine, or processes on its CPU, that share each step of the training, which then averages the
+        gradients of so many gaps (`gaps_at_once`): ``pip install 'isost[devices]'``. The fit is that of one device
+        with the same `gaps_at_once`. A script has to guard its main part by ``if __name__ == "__main__":``.
     progress
         Show a bar.
+    checkpoint
+        Folder for the progress of this fit, which is removed when it is complete: couplings as they are made, and
+        every quarter of a minute the state of the training. If it cannot be written any more, the fit goes on.
+    resume
+        Repeat an interrupted call, with the same data, options and seed, to go on from `checkpoint`; the result is
+        that of a fit that was not interrupted.
     rng
         Seed or generator; the same seed gives the same fit on one machine.
     **options
         What differs from the preset or the defaults: ``epochs`` (of each phase), ``learning_rate``, ``dz`` (Euler
         step), ``sigma_xy``, ``sigma_z``, ``sigma_g`` (diffusions), ``alpha`` (weight of expression beside shape),
-        ``max_cells`` (of one step, bounds memory), ``width``, ``unet_depth``, ``n_neighbours`` (networks),
+        ``max_cells`` (of one step, bounds memory), ``gaps_at_once`` (gaps that a step averages), ``width``,
+        ``unet_depth``, ``n_neighbours`` (networks),
         ``n_candidates``, ``feature_weight`` (coupling), ``correct_sections`` (True: a section whose neighbours are
         predicted better without it, as one that is badly stained, has the gain and the offset of every gene
         corrected; with five sections or more, and never the first or last. The log and
@@ -79,7 +96,10 @@ def fit(
     Raises
     ------
     ValueError
-        If the stack cannot be read (every problem is listed), or a setting is impossible.
+        If the stack cannot be read (every problem is listed), a setting is impossible, `resume` lacks a `checkpoint`,
+        or the interrupted fit was another.
+    FileExistsError
+        If there is progress in `checkpoint` and `resume` is False.
     TypeError
         If an option is unknown.
 
@@ -93,8 +113,19 @@ def fit(
     12
     """
     settings = checked_options(options)
+    if resume and checkpoint is None:
+        raise ValueError(
+            "resume: expected the checkpoint of the interrupted fit, found none. Next: pass checkpoint=..."
+        )
     stack = read_stack(adata, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, use_rep=use_rep)
-    return fit_read(stack, settings, objective=objective, preset=preset, device=device, progress=progress, rng=rng)
+    folder = None if checkpoint is None else absolute_path(checkpoint)
+    fitted = fit_read(
+        stack, settings, objective=objective, preset=preset, device=device, devices=devices, progress=progress,
+        checkpoint=folder, resume=resume, rng=rng,
+    )  # fmt: skip
+    if folder is not None and not fitted.params["interrupted"]:
+        clear(folder)
+    return fitted
 
 
 def fit_read(stack: Stack, options: FitOptions, *, rng: Rng, **how: Any) -> Reconstruction:

@@ -10,7 +10,6 @@ from anndata import AnnData
 from scipy import sparse
 
 from isost._core.baselines import Cloud, Training
-from isost._core.carry import carry, thin
 from isost._core.checks import Problems
 from isost._core.held_out import HeldOut, Split
 from isost._core.normalise import Normalisation, lognormalise, recorded_normalisation
@@ -181,7 +180,7 @@ class Fit:
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> Cloud:
         generator = torch_generator(rng)
-        cells = thin(carry(self.fitted.model, self.fitted.stack, depth, generator=generator), generator, n)
+        cells = self.fitted.field.draw(depth, generator, n)
         decoder = self.fitted.stack.decoder
         genes = np.zeros((len(cells.row), 0)) if decoder is None else decoder.decode(cells.features, self._genes)
         return Cloud(cells.coords[:, :2], cells.features, genes)

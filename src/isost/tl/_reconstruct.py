@@ -4,7 +4,7 @@ import inspect
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -12,19 +12,20 @@ from typing import Any, Literal
 from anndata import AnnData
 from spatialdata import SpatialData
 
-from isost._core.export import write_zarr
 from isost._core.folder import absolute_path, check_apart, check_target
-from isost._core.grid import make_grid
-from isost._core.random import Rng, torch_generator
+from isost._core.lazy import as_dask, is_lazy, opened
+from isost._core.partial import Partial
+from isost._core.random import Rng
 from isost._core.requests import check_kind, checked_genes
 from isost._core.stack import Stack, check_stack, read_stack
 from isost._logging import logger
 from isost.pp._embed import embed
 from isost.reconstruction import Reconstruction
 from isost.tl._fit import checked_options, fit, fit_read
+from isost.tl._stream import Asked, fit_call, generator_of, stream
 
 _READING = ("section_key", "spatial_key", "depth_key", "use_rep")
-_FITTING = ("objective", "preset", "device", "progress")
+_FITTING = ("objective", "preset", "device", "devices", "progress")
 
 
 def reconstruct(
@@ -37,6 +38,7 @@ def reconstruct(
     fitted: Reconstruction | None = None,
     output: str | os.PathLike[str] | None = None,
     save_model: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     rng: Rng = None,
     **fit_options: Any,
 ) -> SpatialData:
@@ -59,14 +61,19 @@ def reconstruct(
         ``"field"``: the best estimate of mean expression at each voxel. ``"cells"``: the paper's, the mean of one
         realisation's cells in each voxel (eq 10).
     max_memory
-        GiB that the result may take; None for half of the machine's memory.
+        GiB that the result may take; None for half of the machine's memory. With `output` the volume is streamed to
+        the file and only has to fit there; then this bounds what is in memory at once (by default a slab of 256 MiB).
     fitted
         What `isost.tl.fit` returned, to make a volume without fitting again.
     output
-        New zarr store to write. The result is then opened from there, lazily. If making or writing it fails, the fit
-        is saved beside it, and the log says where.
+        New zarr store to write, slab by slab, as tasks of the active ``dask.distributed`` client where there is one.
+        The result is opened from there, lazily. Until it is complete, what is done lies in a folder beside it,
+        ``<output>.partial``, which stays if the work is interrupted or fails.
     save_model
         New folder for the fit, for `Reconstruction.load`; written before the volume is made. Not inside `output`.
+    resume
+        Repeat an interrupted call, with the same data, options and seed, to go on from ``<output>.partial``: the
+        result is that of a call that was not interrupted. Where `output` is complete, it is opened.
     rng
         Seed or generator, of the fit and of the cells that are drawn.
     **fit_options
@@ -81,14 +88,15 @@ def reconstruct(
     Raises
     ------
     FileExistsError
-        If `output` or `save_model` exists.
+        If `output` or `save_model` exists, or an unfinished run beside `output` and `resume` is False.
     KeyError
         If a gene is unknown.
     TypeError
         If an option is unknown, or options of a fit are given together with `fitted`.
     ValueError
-        If the stack cannot be read, `fitted` is of other cells, the volume does not fit into memory, or one of `output`
-        and `save_model` lies in the other.
+        If the stack cannot be read, `fitted` is of other cells, the volume does not fit into memory or on the disk,
+        one of `output` and `save_model` lies in the other, `resume` lacks an `output`, or the interrupted call was
+        another.
     OSError
         If `output` or `save_model` cannot be written; nothing is left there then.
 
@@ -102,57 +110,49 @@ def reconstruct(
     >>> sdata.tables["isost_cells"].obsm["spatial"].shape[1]
     3
     """
-    started = perf_counter()
+    started, show = perf_counter(), bool(fit_options.get("progress", True))
     check_kind(volume)
     check_apart(output=output, save_model=save_model)
-    for path in (output, save_model):
-        if path is not None:
-            check_target(path)
-    generator = torch_generator(rng)
+    if resume and output is None:
+        raise ValueError("resume: expected the output of the interrupted call, found none. Next: pass output=...")
+    partial = None if output is None else Partial(output, resume=resume)
+    if save_model is not None and not (resume and absolute_path(save_model).exists()):
+        check_target(save_model)
+    generator, begun = generator_of(partial, rng)
+    fitting: dict[str, Any] = {}
     if fitted is not None:
+        fit_options.pop("progress", None)
         _check_fitted(fitted, adata, fit_options)
-        voxel_size = _checked_request(fitted.stack, voxel_size, genes, max_memory)
-        kept: AbstractContextManager[None] = nullcontext()
+        stack = fitted.stack
     else:
         reading, fitting, rest = _split(fit_options)
-        options = checked_options(rest)
+        fitting["options"] = checked_options(rest)
         stack = _read(adata, reading, generator)
-        voxel_size = _checked_request(stack, voxel_size, genes, max_memory)
-        fitted = fit_read(stack, options, rng=generator, **fitting)
-        kept = _keeping(fitted, output, save_model)
-    with kept:
-        if save_model is not None:
-            # first what took longest, so that a failure further on does not lose it
-            fitted.save(save_model)
-        sdata = fitted.to_spatialdata(voxel_size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
-        written = f"made {', '.join(name for _, name, _ in sdata.gen_elements())}"
-        if output is not None:
-            sdata = write_zarr(sdata, output)
-            written += f"; wrote {os.fspath(output)}"
-    _log_end(sdata, perf_counter() - started, written)
+    asked = Asked(voxel_size, *checked_genes(stack, genes), volume, max_memory)
+    size = asked.size(stack, partial, begun)
+    if partial is None:
+        fitted = fitted or fit_read(stack, rng=generator, **fitting)
+        with _keeping(fitted, save_model):
+            if save_model is not None:
+                # first what took longest, so that a failure further on does not lose it
+                fitted.save(save_model)
+            sdata = fitted.to_spatialdata(size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
+    else:
+        call = asked.call() | {"rng": rng if isinstance(rng, int) else None} | fit_call(stack, fitted, fitting)
+        sdata = stream(partial, call, begun | asked.chosen(size), asked, stack, fitted, fitting, generator,
+                       save_model=save_model, show=show)  # fmt: skip
+    _log_end(sdata, perf_counter() - started, output)
     return sdata
 
 
-def _checked_request(
-    stack: Stack, voxel_size: float | None, genes: str | Sequence[str] | None, max_memory: float | None
-) -> float:
-    """Check what is asked of the volume; return the size of its voxels."""
-    asked, _ = checked_genes(stack, genes)
-    n_channels = stack.n_scores if asked is None else len(asked)
-    return make_grid(stack, voxel_size, n_channels=n_channels, max_memory=max_memory).voxel_size
-
-
 @contextmanager
-def _keeping(
-    fitted: Reconstruction, output: str | os.PathLike[str] | None, save_model: str | os.PathLike[str] | None
-) -> Iterator[None]:
-    """Save the fit beside the outputs if what follows fails, unless it has been saved already."""
+def _keeping(fitted: Reconstruction, save_model: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Save the fit beside `save_model` if that fails."""
     try:
         yield
     except BaseException:  # Ctrl-C too
-        beside = output if output is not None else save_model
-        if beside is not None and not (save_model is not None and absolute_path(save_model).exists()):
-            _save_beside(fitted, absolute_path(beside))
+        if save_model is not None and not absolute_path(save_model).exists():
+            _save_beside(fitted, absolute_path(save_model))
         raise
 
 
@@ -166,7 +166,7 @@ def _save_beside(fitted: Reconstruction, target: Path) -> None:
     else:
         logger.error(
             "reconstruct: failed, but the fit is kept. Next: "
-            "isost.tl.reconstruct(None, fitted=isost.Reconstruction.load(%r), output=...)", str(path),
+            "isost.tl.reconstruct(None, fitted=isost.Reconstruction.load(%r))", str(path),
         )  # fmt: skip
 
 
@@ -206,10 +206,11 @@ def _read(adata: AnnData | None, reading: dict[str, Any], rng: Rng) -> Stack:
 def _copy_of_what_is_needed(
     adata: AnnData, section_key: str | None, spatial_key: str, depth_key: str | None
 ) -> AnnData:
-    """Make an AnnData that shares X and has what the stack is read from."""
+    """Make an AnnData that shares X, as dask where it is on disk, and has what the stack is read from."""
+    adata = opened(adata, obsm=(spatial_key,))
     columns = [key for key in (section_key, depth_key) if key in adata.obs]
     return AnnData(
-        X=adata.X[:] if adata.isbacked else adata.X,
+        X=as_dask(adata.X) if is_lazy(adata.X) else adata.X,
         obs=adata.obs[columns].copy(),
         var=adata.var[[key for key in ("highly_variable",) if key in adata.var]].copy(),
         obsm={spatial_key: adata.obsm[spatial_key]},
@@ -217,10 +218,11 @@ def _copy_of_what_is_needed(
     )
 
 
-def _log_end(sdata: SpatialData, seconds: float, written: str) -> None:
+def _log_end(sdata: SpatialData, seconds: float, output: str | os.PathLike[str] | None) -> None:
     run = sdata.attrs["isost"]
     logger.info(
-        "reconstruct: %.1f s; %s voxels (z, y, x) of %g %s, %d cells; %s",
+        "reconstruct: %.1f s; %s voxels (z, y, x) of %g %s, %d cells; made %s%s",
         seconds, " x ".join(map(str, run["shape"])), run["voxel_size"], run["unit"],
-        sdata.tables["isost_cells"].n_obs, written,
+        sdata.tables["isost_cells"].n_obs, ", ".join(name for _, name, _ in sdata.gen_elements()),
+        "" if output is None else f"; wrote {os.fspath(output)}",
     )  # fmt: skip

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import dask.array as da
 import numpy as np
@@ -17,9 +21,9 @@ from isost._core.carry import Cells
 from isost._core.export import build_spatialdata
 from isost._core.field import FieldValue
 from isost._core.grid import Grid, make_grid
+from isost._core.slabs import read_slabs, write_slab
 from isost._core.stack import Decoder, Stack
-from isost._core.volume import compute_volume
-from isost._core.voxelize import voxelize
+from isost._core.volume import GRIDDED, Request, Volume, compute_slab, compute_volume
 
 SIZE = 20.0
 
@@ -35,6 +39,9 @@ class LinearField:
         mean = np.column_stack([coords, coords.sum(axis=1)]).astype(np.float32)
         inside = np.hypot(coords[:, 0] - 200, coords[:, 1] - 150) < 140
         return FieldValue(mean, (mean / 50) ** 2, np.where(inside, 2e-3, 0).astype(np.float32))
+
+    def density(self, coords: np.ndarray) -> np.ndarray:
+        return self.predict(coords).density
 
     def std(self, value: FieldValue) -> np.ndarray:
         return np.sqrt(value.var[:, : self.stack.n_features])
@@ -70,11 +77,23 @@ def make_stack(n: int = 200, *, decoder: bool = True, use_rep: str = "X_pca") ->
 def export(stack: Stack, genes: list[str] | None = None, size: float = SIZE) -> tuple[SpatialData, Grid]:
     grid = make_grid(stack, size, n_channels=4)
     index = None if genes is None else stack.decoder.index(genes)
-    section = stack.section_index
-    cells = Cells(stack.coords, stack.features, section, np.arange(stack.n_cells), np.ones(stack.n_cells, np.float32))
-    volume = compute_volume(LinearField(stack), grid, index)
-    n_cells, _ = voxelize(grid, cells.coords, stack.features[:, :0])
-    return build_spatialdata(stack, grid, volume, cells, n_cells, genes=genes, params={"objective": "none"}), grid
+    volume = volume_of(stack, grid, Request(genes, index))
+    return build_spatialdata(stack, grid, volume, genes=genes, params={"objective": "none"}), grid
+
+
+def measured(field: LinearField, grid: Grid, planes: slice, seed: int) -> Cells:
+    stack = field.stack
+    plane = grid.index(stack.coords) // (grid.shape[1] * grid.shape[2])
+    rows = np.flatnonzero((plane >= planes.start) & (plane < planes.stop))
+    weight = np.ones(len(rows), np.float32)
+    return Cells(stack.coords[rows], stack.features[rows], stack.section_index[rows], rows, weight)
+
+
+def volume_of(stack: Stack, grid: Grid, request: Request) -> Volume:
+    """The field on the grid, filled with the measured cells."""
+
+    with patch("isost._core.volume.fill", measured):
+        return compute_volume(LinearField(stack), grid, request)
 
 
 @pytest.fixture(scope="module")
@@ -242,11 +261,73 @@ def test_chunks_stay_small_and_lazy() -> None:
 
 def test_planes_computed_in_blocks_are_the_same(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = make_grid(stack, SIZE, n_channels=4)
-    whole = compute_volume(LinearField(stack), grid, None)
+    whole = volume_of(stack, grid, Request())
     monkeypatch.setattr("isost._core.volume._BLOCK_BYTES", 1)
-    by_plane = compute_volume(LinearField(stack), grid, None)
-    for name in ("mean", "std", "density", "mask", "remainder", "scores"):
-        assert np.array_equal(getattr(whole, name), getattr(by_plane, name), equal_nan=True)
+    same(whole, volume_of(stack, grid, Request()))
+
+
+def test_slabs_are_the_planes_of_the_whole(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    grid = make_grid(stack, SIZE, n_channels=4)
+    for request in (Request(), Request(["Gene4"], np.array([4])), Request(kind="cells")):
+        whole = volume_of(stack, grid, request)
+        assert np.array_equal(whole.ids[tuple(whole.voxels.T)], np.arange(1, len(whole.voxels) + 1))
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                "isost._core.volume.slabs_of", lambda *_: [slice(0, 1), slice(1, 4), slice(4, grid.shape[0])]
+            )
+            same(whole, volume_of(stack, grid, request))
+
+
+def test_slabs_on_disk_are_the_whole(stack: Stack, tmp_path: Path) -> None:
+    grid = make_grid(stack, SIZE, n_channels=4)
+    whole = volume_of(stack, grid, Request())
+    with patch("isost._core.volume.fill", measured):
+        for number, planes in enumerate((slice(0, 2), slice(2, grid.shape[0]))):
+            write_slab(tmp_path, number, compute_slab(LinearField(stack), grid, planes, Request()))
+    on_disk = read_slabs(tmp_path, 2)
+    assert isinstance(on_disk.mean, da.Array) and isinstance(on_disk.scores, da.Array)
+    same(whole, on_disk)
+    lazily, _ = build_spatialdata(stack, grid, on_disk, genes=None, params={}), grid
+    eagerly = build_spatialdata(stack, grid, whole, genes=None, params={})
+    for name in ("isost_volume", "isost_voxel_ids", "isost_mask", "isost_density"):
+        assert np.array_equal(full(lazily, name), full(eagerly, name), equal_nan=True)
+    for name, table in eagerly.tables.items():
+        assert np.allclose(np.asarray(lazily.tables[name].X), table.X, atol=1e-6)
+        assert lazily.tables[name].obs.equals(table.obs)
+
+
+def test_a_slab_that_is_not_complete_is_not_there(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = volume_of(stack, make_grid(stack, SIZE, n_channels=4), Request())
+
+    replace_file = os.replace
+
+    def stop(fresh: Any, target: Any) -> None:
+        if Path(target).name.startswith("slab_"):
+            raise KeyboardInterrupt
+        replace_file(fresh, target)
+
+    monkeypatch.setattr("isost._core.slabs.os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_slab(tmp_path, 0, part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_too_many_voxels_is_left_out(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("isost._core.export.LARGEST_TABLE", 10)
+    sdata, _ = export(stack)
+    assert set(sdata.tables) == {"isost_cells"} and set(sdata.labels) == {"isost_mask"}
+    assert "isost_voxels and isost_voxel_ids are left out" in caplog.text
+
+
+def same(one: Volume, other: Volume) -> None:
+    for name in (*GRIDDED, "voxels", "n_cells", "scores"):
+        assert np.array_equal(np.asarray(getattr(one, name)), np.asarray(getattr(other, name)), equal_nan=True), name
+    for name in ("coords", "features", "section", "row"):
+        assert np.array_equal(np.asarray(getattr(one.cells, name)), np.asarray(getattr(other.cells, name))), name
 
 
 def test_no_voxel_in_the_tissue_says_so(stack: Stack) -> None:

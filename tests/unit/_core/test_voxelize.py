@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from isost._core.fit import fit_stack
 from isost._core.grid import Grid, make_grid
 from isost._core.options import FitOptions
 from isost._core.stack import read_stack
-from isost._core.voxelize import fill, voxelize
+from isost._core.voxelize import fill, join, voxelize
 from isost.datasets import phantom
 from isost.pp import embed
 
@@ -65,13 +64,13 @@ def fitted_phantom():
     adata = phantom(n_sections=4, n_cells=300, n_genes=10, rng=1)
     embed(adata, n_comps=4)
     stack = read_stack(adata)
-    return stack, fit_stack(stack, options=FitOptions(epochs=1), progress=False).model
+    return stack, fit_stack(stack, options=FitOptions(epochs=1), progress=False).field
 
 
 def test_cells_fill_the_depth_at_the_density_of_the_sections(fitted_phantom) -> None:
-    stack, model = fitted_phantom
+    stack, field = fitted_phantom
     grid = make_grid(stack, 25.0, n_channels=4)
-    cells = fill(model, stack, grid, torch.Generator().manual_seed(0))
+    cells = fill(field, grid, slice(0, grid.shape[0]), 0)
     z = cells.coords[:, 2]
     assert z.min() >= stack.depths[0] and z.max() <= stack.depths[-1]
     # uniform within a slab: its cells are centred on the plane and as wide as it
@@ -85,11 +84,11 @@ def test_cells_fill_the_depth_at_the_density_of_the_sections(fitted_phantom) -> 
 
 
 def test_a_voxel_that_does_not_divide_the_height_fills_it_evenly(fitted_phantom) -> None:
-    stack, model = fitted_phantom
+    stack, field = fitted_phantom
     first, last = stack.depths[[0, -1]]
     size = (last - first) / 2.6
     grid = make_grid(stack, size, n_channels=4)
-    z = fill(model, stack, grid, torch.Generator().manual_seed(0)).coords[:, 2]
+    z = fill(field, grid, slice(0, grid.shape[0]), 0).coords[:, 2]
     assert grid.origin[2] < first - 1 and z.min() >= first and z.max() <= last
     assert np.isin(z, [first, last]).sum() <= 3
     faces = np.clip(grid.origin[2] + size * np.arange(grid.shape[0] + 1), first, last)
@@ -101,8 +100,9 @@ def test_a_voxel_that_does_not_divide_the_height_fills_it_evenly(fitted_phantom)
 
 
 def test_cells_come_from_the_two_sections_about_them(fitted_phantom) -> None:
-    stack, model = fitted_phantom
-    cells = fill(model, stack, make_grid(stack, 10.0, n_channels=4), torch.Generator().manual_seed(0))
+    stack, field = fitted_phantom
+    grid = make_grid(stack, 10.0, n_channels=4)
+    cells = fill(field, grid, slice(0, grid.shape[0]), 0)
     below = np.clip(np.searchsorted(stack.depths, cells.coords[:, 2], side="right") - 1, 0, 2)
     # a slab that crosses a section holds cells of both gaps
     assert np.isin(cells.section - below, [-1, 0, 1, 2]).all()
@@ -111,8 +111,18 @@ def test_cells_come_from_the_two_sections_about_them(fitted_phantom) -> None:
 
 
 def test_the_same_seed_draws_the_same_cells(fitted_phantom) -> None:
-    stack, model = fitted_phantom
+    stack, field = fitted_phantom
     grid = make_grid(stack, 50.0, n_channels=4)
-    one, two, three = (fill(model, stack, grid, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    one, two, three = (fill(field, grid, slice(0, grid.shape[0]), seed) for seed in (5, 5, 6))
     assert np.array_equal(one.coords, two.coords) and np.array_equal(one.features, two.features)
     assert not np.array_equal(one.coords, three.coords)
+
+
+def test_planes_hold_the_same_cells_whichever_are_asked_for(fitted_phantom) -> None:
+    stack, field = fitted_phantom
+    grid = make_grid(stack, 12.0, n_channels=4)
+    whole = fill(field, grid, slice(0, grid.shape[0]), 3)
+    cuts = [0, 1, 4, 9, grid.shape[0]]
+    parts = [fill(field, grid, slice(*cut), 3) for cut in zip(cuts[:-1], cuts[1:], strict=True)]
+    for name in ("coords", "features", "section", "row"):
+        np.testing.assert_array_equal(getattr(join(parts), name), getattr(whole, name))

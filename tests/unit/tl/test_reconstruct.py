@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
@@ -36,6 +37,11 @@ def no_fit(*args: Any, **kwargs: Any) -> None:
     raise AssertionError("fitted before the input was checked")
 
 
+def forbid_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("_reconstruct", "_stream"):
+        monkeypatch.setattr(f"isost.tl.{module}.fit_read", no_fit)
+
+
 def test_alone_it_does_everything(counts: AnnData, caplog: pytest.LogCaptureFixture) -> None:
     before = counts.copy()
     with caplog.at_level(logging.INFO, "isost"):
@@ -59,7 +65,7 @@ def test_expression_is_neither_copied_nor_made_dense(counts: AnnData, monkeypatc
         embed(adata, n_comps=3, **how)
 
     monkeypatch.setattr("isost.tl._reconstruct.embed", look)
-    monkeypatch.setattr("isost.tl._reconstruct.fit_read", no_fit)
+    forbid_fits(monkeypatch)
     with pytest.raises(AssertionError):
         reconstruct(counts, **QUICK)
     (embedded,) = seen
@@ -107,7 +113,7 @@ def test_an_embedding_that_is_there_is_used(counts: AnnData, caplog: pytest.LogC
 
 
 def test_fitted_is_not_fitted_again(counts: AnnData, fitted: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isost.tl._reconstruct.fit_read", no_fit)
+    forbid_fits(monkeypatch)
     one, two = (reconstruct(data, fitted=fitted, voxel_size=50, rng=0) for data in (counts, None))
     assert np.array_equal(one.tables["isost_cells"].X, two.tables["isost_cells"].X)
     there = fitted.to_spatialdata(50, rng=0)
@@ -131,13 +137,13 @@ def test_written_output_is_opened_lazily(
 
 
 def test_existing_output(counts: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isost.tl._reconstruct.fit_read", no_fit)
+    forbid_fits(monkeypatch)
     (tmp_path / "out.zarr").mkdir()
     with pytest.raises(FileExistsError, match="Next: remove it, or choose another path"):
         reconstruct(counts, output=tmp_path / "out.zarr", **QUICK)
 
 
-def test_full_disk_leaves_nothing(fitted: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_what_is_done(fitted: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zarr.storage import LocalStore
 
     put, calls = LocalStore.set, []
@@ -151,7 +157,10 @@ def test_full_disk_leaves_nothing(fitted: Reconstruction, tmp_path: Path, monkey
     monkeypatch.setattr(LocalStore, "set", full)
     with pytest.raises(OSError, match="Expected room for out.zarr, found the disk full"):
         reconstruct(None, fitted=fitted, voxel_size=50, output=tmp_path / "out.zarr", rng=0)
-    assert len(calls) > 20 and list(tmp_path.iterdir()) == []
+    assert len(calls) > 20 and [path.name for path in tmp_path.iterdir()] == ["out.zarr.partial"]
+    monkeypatch.setattr(LocalStore, "set", put)
+    reconstruct(None, fitted=fitted, voxel_size=50, output=tmp_path / "out.zarr", rng=0, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +184,7 @@ def test_full_disk_leaves_nothing(fitted: Reconstruction, tmp_path: Path, monkey
 def test_what_cannot_be_done_is_said_before_the_fit(
     counts: AnnData, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    monkeypatch.setattr("isost.tl._reconstruct.fit_read", no_fit)
+    forbid_fits(monkeypatch)
     with pytest.raises(error, match=message):
         reconstruct(counts, **{**QUICK, **wrong})
 
@@ -203,37 +212,73 @@ def test_a_failure_after_the_fit_does_not_lose_it(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr("isost.tl._reconstruct.write_zarr", fail)
-    for name in ("out_fit", "out_fit_2"):
+    with monkeypatch.context() as patched:
+        patched.setattr("isost.tl._stream.stream_volume", fail)
         with pytest.raises(type(error)):
-            reconstruct(counts, voxel_size=50, output=tmp_path / "out.zarr", **QUICK)
-        assert f"isost.Reconstruction.load({str(tmp_path / name)!r})" in caplog.text
-        assert Reconstruction.load(tmp_path / name).stack.n_cells == counts.n_obs
-    with pytest.raises(type(error)):
-        reconstruct(counts, voxel_size=50, output=tmp_path / "out.zarr", save_model=tmp_path / "model", **QUICK)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out_fit", "out_fit_2"]
+            reconstruct(counts, voxel_size=50, output=tmp_path / "out.zarr", save_model=tmp_path / "model", **QUICK)
+    assert "Next: the same call with resume=True" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.zarr.partial"]
+    assert Reconstruction.load(tmp_path / "out.zarr.partial" / "fit").stack.n_cells == counts.n_obs
+    forbid_fits(monkeypatch)
+    how = {"output": tmp_path / "out.zarr", "save_model": tmp_path / "model", "resume": True}
+    assert reconstruct(counts, voxel_size=50, **how, **QUICK).path == tmp_path / "out.zarr"
 
 
-def test_a_fit_that_cannot_be_saved_is_saved_beside_the_output(
+def test_a_fit_that_cannot_be_saved_is_saved_beside(
     counts: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     save = Reconstruction.save
 
     def only_elsewhere(self: Reconstruction, path: Path) -> None:
-        if path.parent.name == "full":
+        if path.name == "fit" or path.parent.name == "full":
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, path)
 
     monkeypatch.setattr(Reconstruction, "save", only_elsewhere)
     (tmp_path / "full").mkdir()
-    where = {"output": tmp_path / "out.zarr", "save_model": tmp_path / "full" / "fit"}
     with pytest.raises(OSError, match="No space left"):
-        reconstruct(counts, voxel_size=50, **where, **QUICK)
-    assert Reconstruction.load(tmp_path / "out_fit").stack.n_cells == counts.n_obs
-    where["output"] = tmp_path / "full" / "out.zarr"
+        reconstruct(counts, voxel_size=50, save_model=tmp_path / "fit", **QUICK)
+    assert Reconstruction.load(tmp_path / "fit_fit").stack.n_cells == counts.n_obs
+    assert f"isost.Reconstruction.load({str(tmp_path / 'fit_fit')!r})" in caplog.text
     with pytest.raises(OSError, match="No space left"):
-        reconstruct(counts, voxel_size=50, **where, **QUICK)
+        reconstruct(counts, voxel_size=50, save_model=tmp_path / "full" / "fit", **QUICK)
     assert "could not be saved either" in caplog.text and list((tmp_path / "full").iterdir()) == []
+
+
+def test_a_fit_that_fails_for_what_was_asked_leaves_nothing(
+    counts: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("learning_rate: expected one that training converges with")
+
+    monkeypatch.setattr("isost.tl._stream.fit_read", diverge)
+    with pytest.raises(ValueError, match="learning_rate"):
+        reconstruct(counts, voxel_size=50, output=tmp_path / "out.zarr", **QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_genes_than_fit_into_memory_are_streamed(counts: AnnData, tmp_path: Path) -> None:
+    how = {"voxel_size": 25, "genes": list(counts.var_names), "max_memory": 2e-4, **QUICK}
+    with pytest.raises(ValueError, match=r"stream it to a file by output='volume\.zarr'"):
+        reconstruct(counts, **how)
+    sdata = reconstruct(counts, output=tmp_path / "out.zarr", **how)
+    whole = reconstruct(counts, **how | {"max_memory": None})
+    for name in ("isost_volume", "isost_uncertainty"):
+        images = [
+            image["scale0"].image if hasattr(image, "children") else image for image in (sdata[name], whole[name])
+        ]
+        # products of other block sizes round differently
+        np.testing.assert_allclose(images[0].values, images[1].values, rtol=1e-5, atol=1e-6)
+
+
+def test_a_volume_that_the_disk_has_no_room_for(
+    counts: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_fits(monkeypatch)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1e6))
+    with pytest.raises(ValueError, match="half of what is free on the disk.*or free space"):
+        reconstruct(counts, voxel_size=10, output=tmp_path / "out.zarr", **QUICK)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_problem_of_a_raw_stack_at_once(counts: AnnData) -> None:

@@ -1,0 +1,291 @@
+"""Time and memory of every stage as the number of cells grows, and how far each is from what must be done.
+
+    python benchmarks/scale.py --out scale.json --picture scale.png
+
+Phantoms of 54 sections, 1,122 genes, 50 components, voxels of 50 µm; the cells of a section grow. Every size runs in a
+process of its own, its counts on disk. Peak memory is of the whole process, and the stage's own is what its peak lies
+above the process before it. The exponent b of time = a cells^b is fitted over all sizes. The floor of a stage is the
+larger of bytes over bandwidth and operations over speed, both measured in the same run on the same threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+CELLS = (2_000, 6_000, 20_000)  # of a section
+SECTIONS, SPACING, GENES, COMPONENTS, VOXEL = 54, 100.0, 1122, 50, 50.0
+EXTENT = 5_000.0
+STAGES = ("stack", "embed", "couple", "fit", "field", "section", "volume", "write", "all")
+
+
+class Meter:
+    """Seconds and peak memory of stages; the time of a stage inside another counts for itself alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak: dict[str, float] = {}
+        self.highest = 0.0
+        self._open: list[tuple[str, float]] = []
+        self._inner = [0.0]
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._note()
+        self._open.append((name, _memory("VmRSS")))
+        self._inner.append(0.0)
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            took, inner = perf_counter() - started, self._inner.pop()
+            self._inner[-1] += took
+            self._note()
+            self._open.pop()
+            self.seconds[name] = self.seconds.get(name, 0.0) + took - inner
+
+    def around(self, name: str, function: Any) -> Any:
+        def measured(*args: Any, **how: Any) -> Any:
+            with self.stage(name):
+                return function(*args, **how)
+
+        return measured
+
+    def _note(self) -> None:
+        """Note the peak since the last note for all open stages, and begin a new one."""
+        peak = _memory("VmHWM")
+        self.highest = max(self.highest, peak)
+        for name, before in self._open:
+            self.peak[name] = max(self.peak.get(name, 0.0), peak - before)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _memory(key: str) -> float:
+    """Bytes that the kernel says the process takes, or took at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024.0 * float(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def make(path: Path, n_cells: int, n_sections: int, seed: int = 0) -> None:
+    """Write the counts of a bending phantom, section by section, so that only one is in memory."""
+    import anndata as ad
+    from anndata.experimental import concat_on_disk
+
+    import isost
+
+    few = isost.datasets.phantom(
+        "bending", n_sections=n_sections, n_cells=50, n_genes=GENES, spacing=SPACING, extent=EXTENT, rng=seed
+    )
+    truth = isost.datasets.phantom_truth(few)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        parts = []
+        for k in range(n_sections):
+            cells = truth.sample_section(k * SPACING, n=n_cells, rng=k)
+            cells.obs_names = [f"{k}_{i}" for i in range(cells.n_obs)]
+            part = ad.AnnData(
+                cells.X, obs=cells.obs[["section"]], var=cells.var[[]], obsm={"spatial": cells.obsm["spatial"]}
+            )
+            parts.append(Path(folder) / f"{k:03d}.h5ad")
+            part.write_h5ad(parts[-1])
+        concat_on_disk(parts, path)
+
+
+def measure(path: Path, folder: Path) -> dict[str, Any]:
+    """Every stage of one size, in this process."""
+    import anndata as ad
+
+    import isost
+    from isost._core import bridge, field, fit, stream
+    from isost._core.stack import read_stack
+
+    logging.getLogger("isost").setLevel(logging.WARNING)
+    meter = Meter()
+    with meter.stage("all"):
+        adata = ad.read_h5ad(path, backed="r")
+        with meter.stage("embed"):
+            isost.pp.embed(adata, n_comps=COMPONENTS)
+        with meter.stage("stack"):
+            stack = read_stack(adata)
+        nnz = int(adata.X._indptr[-1])
+        counts = {"cells": stack.n_cells, "sections": stack.n_sections, "scores": stack.n_scores}
+        del stack
+        with (
+            patch.object(bridge.BridgeObjective, "__init__", meter.around("couple", bridge.BridgeObjective.__init__)),
+            patch.object(fit.Training, "run", meter.around("fit", fit.Training.run)),
+            patch.object(field.Field, "fit", meter.around("field", field.Field.fit)),
+            meter.stage("stack"),
+        ):
+            fitted = isost.tl.fit(adata, progress=False, rng=0)
+        with meter.stage("section"):
+            fitted.section(float(fitted.stack.depths[:2].mean()), rng=0)
+        with (
+            patch.object(stream, "move_zarr", meter.around("write", stream.move_zarr)),
+            meter.stage("volume"),
+        ):
+            sdata = isost.tl.reconstruct(None, fitted=fitted, voxel_size=VOXEL, output=folder / "out.zarr", rng=0)
+    counts["voxels"] = int(np.prod(sdata.attrs["isost"]["shape"]))
+    counts["inside"] = sdata.tables["isost_voxels"].n_obs if "isost_voxels" in sdata.tables else None
+    counts["drawn"] = sdata.tables["isost_cells"].n_obs
+    gib = {name: peak / 2**30 for name, peak in meter.peak.items()}
+    return counts | {"nnz": nnz, "seconds": meter.seconds, "peak_gib": gib, "process_gib": meter.highest / 2**30}
+
+
+def speeds() -> dict[str, float]:
+    """Bytes a second that are copied in memory, and written to the disk here; operations a second of a product."""
+    block = np.ones(2**26, dtype=np.float32)
+    matrix = np.ones((2000, 2000), dtype=np.float32)
+    with tempfile.NamedTemporaryFile() as file:
+
+        def write() -> None:
+            file.seek(0)
+            file.write(block.data)
+            os.fsync(file.fileno())
+
+        return {
+            "memory": 2 * block.nbytes / _best(lambda: block.copy()),
+            "disk": block.nbytes / _best(write),
+            "operations": 2 * 2000**3 / _best(lambda: matrix @ matrix),
+        }
+
+
+def _best(work: Any, n: int = 5) -> float:
+    took = []
+    for _ in range(n):
+        started = perf_counter()
+        work()
+        took.append(perf_counter() - started)
+    return min(took)
+
+
+def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
+    """Seconds that a stage takes at least: what it has to move and to compute, whichever way it does."""
+    n, nnz, scores, voxels = run["cells"], run["nnz"], run["scores"], run["voxels"]
+    inside, drawn = run["inside"] or voxels, run["drawn"]
+    row = nnz / n
+    channels = 2 * COMPONENTS + (scores - COMPONENTS) + 2  # mean, deviation, remainder, density, mask and ids
+
+    def least(moved: float = 0.0, operations: float = 0.0, written: float = 0.0) -> float:
+        return max(moved / speed["memory"], operations / speed["operations"], written / speed["disk"])
+
+    return {
+        # counts read and normalised once; their covariance; the scores
+        "embed": least(16 * nnz, 2 * n * row**2 + 2 * nnz * COMPONENTS),
+        # counts read twice (checked; remainder), sorted rows of components
+        "stack": least(2 * 12 * nnz + 8 * n * COMPONENTS, 2 * nnz * (scores - COMPONENTS)),
+        # both ways, 100 scalings of a plan of 60 entries a cell, and their costs in P components
+        "couple": least(operations=2 * n * 60 * (100 * 4 + 3 * COMPONENTS)),
+        # a grid of a point for each cell and score is read and written twice an iteration, for 30 of them
+        "field": least(30 * 4 * 4 * n * scores),
+        "section": least(2 * 4 * (n / run["sections"]) * 2 * COMPONENTS),
+        # both read-outs of four planes at four corners for every score inside; cells; the slabs
+        "volume": least(
+            4 * inside * scores * 2 * 4 * 4 + 8 * drawn * COMPONENTS, 2 * inside * scores * 2 * 4 * 4,
+            4 * (voxels * channels + drawn * COMPONENTS),
+        ),
+        # read, and written with half as much again for pyramid and tables
+        "write": least(4 * voxels * channels, written=1.5 * 4 * (voxels * channels + drawn * COMPONENTS)),
+    }  # fmt: skip
+
+
+def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Slopes of log time and log peak memory over log cells."""
+    cells = np.log([run["cells"] for run in runs])
+    found: dict[str, dict[str, float]] = {}
+    for name in STAGES:
+        seconds = np.log([run["seconds"][name] if name != "all" else total(run) for run in runs])
+        peak = np.log([max(run["peak_gib"][name] if name != "all" else run["process_gib"], 1e-3) for run in runs])
+        found[name] = {"seconds": float(np.polyfit(cells, seconds, 1)[0]), "peak": float(np.polyfit(cells, peak, 1)[0])}
+    return found
+
+
+def total(run: dict[str, Any]) -> float:
+    return sum(run["seconds"].values())
+
+
+def show(runs: list[dict[str, Any]], growth: dict[str, dict[str, float]]) -> str:
+    """Write a Markdown table: seconds, own peak in GiB and ratio to the floor of each stage at each size."""
+    head = [f"{run['cells']:,} cells" for run in runs]
+    lines = ["| | " + " | ".join(head) + " | exponent of time | of memory |", "|---" * (len(head) + 3) + "|"]
+    for name in STAGES:
+        entries = []
+        for run in runs:
+            if name == "all":
+                entries.append(f"{total(run):.0f} s, {run['process_gib']:.1f} GiB")
+                continue
+            ratio = f", {run['seconds'][name] / run['floor'][name]:.1f} x" if name in run["floor"] else ""
+            entries.append(f"{run['seconds'][name]:.1f} s, {run['peak_gib'][name]:.2f} GiB{ratio}")
+        both = growth[name]
+        lines.append(f"| {name} | " + " | ".join(entries) + f" | {both['seconds']:.2f} | {both['peak']:.2f} |")
+    return "\n".join(lines)
+
+
+def draw(runs: list[dict[str, Any]], path: Path) -> None:
+    """Plot time and peak memory of the stages over the number of cells."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    cells = [run["cells"] for run in runs]
+    for name in STAGES:
+        thick = 2.5 if name == "all" else 1.2
+        axes[0].plot(cells, [run["seconds"].get(name, total(run)) if name != "all" else total(run) for run in runs],
+                     marker="o", lw=thick, label=name)  # fmt: skip
+        axes[1].plot(cells, [run["process_gib"] if name == "all" else run["peak_gib"][name] for run in runs],
+                     marker="o", lw=thick)  # fmt: skip
+    for ax, label in zip(axes, ("seconds", "peak memory, GiB"), strict=True):
+        ax.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("scale.json"))
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--cells", type=int, nargs="+", default=CELLS, help="of a section")
+    parser.add_argument("--sections", type=int, default=SECTIONS)
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # a stack to measure in this process
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one, args.one.parent)))
+        return
+    runs = []
+    for n_cells in args.cells:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "stack.h5ad"
+            make(path, n_cells, args.sections)
+            command = [sys.executable, __file__, "--one", str(path)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+        speed = speeds()
+        runs[-1] |= {"speed": speed, "floor": floors(runs[-1], speed)}
+        print(
+            f"{runs[-1]['cells']:,} cells: {total(runs[-1]):.0f} s, {runs[-1]['process_gib']:.1f} GiB", file=sys.stderr
+        )
+        growth = (
+            exponents(runs) if len(runs) > 1 else {name: dict.fromkeys(("seconds", "peak"), np.nan) for name in STAGES}
+        )
+        args.out.write_text(json.dumps({"runs": runs, "exponents": growth}, indent=1))
+    print(show(runs, growth))
+    if args.picture:
+        draw(runs, args.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Run independent calls: on the active dask.distributed client where there is one, else one after the other here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Call = tuple[Any, ...]
+_RETRIES = 2  # of a task whose worker died
+_LARGE = 2**16  # bytes of an array that is sent to the workers once, not with every task
+
+
+def active_client() -> Any | None:
+    """Return the dask.distributed client that is active, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client
+
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def run(function: Callable[..., Any], calls: Sequence[Call], *, shared: Call = ()) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the result of each call ``function(*shared, *call)``, as they are done.
+
+    Parameters
+    ----------
+    function
+        Of a module, so that workers can import it.
+    calls
+        Arguments; large arrays are sent to the workers once, however many calls they are in.
+    shared
+        Arguments that all calls begin with, sent once.
+    """
+    client = active_client()
+    if client is None:
+        for number, call in enumerate(calls):
+            yield number, function(*shared, *call)
+        return
+    from distributed.client import CancelledError
+
+    client.wait_for_workers(1)
+    left = dict(enumerate(calls))
+    for last in (False,) * _RETRIES + (True,):
+        try:
+            for number, result in _on(client, function, left, shared):
+                del left[number]
+                yield number, result
+            return
+        except CancelledError:  # data were on workers that are gone
+            if last:
+                raise
+            client.wait_for_workers(1)
+
+
+def _on(client: Any, function: Callable[..., Any], calls: dict[int, Call], shared: Call) -> Iterator[tuple[int, Any]]:
+    from distributed import as_completed
+
+    sent: dict[int, Any] = {}
+
+    def send(value: Any, *, everywhere: bool) -> Any:
+        if id(value) not in sent:
+            sent[id(value)] = client.scatter(value, broadcast=everywhere, hash=False)
+        return sent[id(value)]
+
+    first = [send(value, everywhere=True) for value in shared]
+    futures = {}
+    for number, call in calls.items():
+        rest = [
+            send(value, everywhere=False) if isinstance(value, np.ndarray) and value.nbytes > _LARGE else value
+            for value in call
+        ]
+        futures[client.submit(function, *first, *rest, pure=False, retries=_RETRIES)] = number
+    try:
+        for future in as_completed(list(futures)):
+            yield futures[future], future.result()
+    finally:
+        client.cancel([future for future in futures if not future.done()])
