@@ -11,7 +11,6 @@ from isost._core.gaussian import Covariance, Planes
 COVARIANCE = Covariance(40.0, 60.0)
 RATIO = np.array([5.0, 0.5])
 DEPTHS = np.array([0.0, 50.0, 80.0])
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_mean_and_variance_by_hand(cells: tuple, places: tuple) -> None:
         inside = here + np.eye(180) / ratio
         np.testing.assert_allclose(found[:, column], cross @ np.linalg.solve(inside, values[:, column]), atol=1e-8)
         variance = 1 - np.einsum("ij,ji->i", cross, np.linalg.solve(inside, cross.T))
-        np.testing.assert_allclose(few.variance(few.spread(ratio, RNG), *places), variance, atol=1e-8)
+        np.testing.assert_allclose(few.variance(np.array([ratio]), *places)[:, 0], variance, atol=1e-8)
 
 
 def test_the_grid_approximates_it(cells: tuple, places: tuple) -> None:
@@ -52,16 +51,16 @@ def test_the_grid_approximates_it(cells: tuple, places: tuple) -> None:
     exact = few.at(few.mean(values, RATIO), *places)
     near = grid.at(grid.mean(values, RATIO), *places)
     assert np.sqrt(((near - exact) ** 2).mean()) < 0.1 * exact.std()
-    spread = [solved.variance(solved.spread(5.0, RNG), *places).mean() for solved in (few, grid)]
+    spread = [solved.variance(np.array([5.0]), *places).mean() for solved in (few, grid)]
     assert spread[1] == pytest.approx(spread[0], rel=0.3)
 
 
 def test_blocks_of_places_are_joined(cells: tuple, places: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     coords, plane, values = cells
     few = FewCells(coords, DEPTHS[plane], COVARIANCE)
-    state, spread = few.mean(values, RATIO), few.spread(2.0, RNG)
-    whole = few.at(state, *places), few.variance(spread, *places)
+    state, ratio = few.mean(values, RATIO), np.array([2.0, 0.3])
+    whole = few.at(state, *places), few.variance(ratio, *places)
     monkeypatch.setattr("isost._core.exact._BLOCK", 7 * 180)
     np.testing.assert_allclose(few.at(state, *places), whole[0])
-    np.testing.assert_allclose(few.variance(spread, *places), whole[1])
+    np.testing.assert_allclose(few.variance(ratio, *places), whole[1])
     assert few.at(state, np.zeros((0, 2)), np.zeros(0)).shape == (0, 2)

@@ -13,6 +13,7 @@ from isost._core.field import Field
 from isost._core.gap import GapField, _planes
 from isost._core.gaussian import Covariance
 from isost._core.model import SDEModel
+from isost._core.paths import Paths
 from isost._core.stack import Stack
 
 DEPTHS = np.arange(6) * 50.0
@@ -81,12 +82,12 @@ def test_where_nothing_moves_it_is_the_posterior_given_four_sections(stack: Stac
 def test_sections_beyond_the_reach_do_not_matter(stack: Stack) -> None:
     other = stack.features.copy()
     other[:N] += 100.0
-    gap = GapField(still(stack), stack, 2, 3, HYPER, np.zeros(1))
-    changed = GapField(still(stack), replace(stack, features=other), 2, 3, HYPER, np.zeros(1))
+    gap = GapField(Paths(still(stack), stack), 2, HYPER, np.zeros(1))
+    changed = GapField(Paths(still(stack), replace(stack, features=other)), 2, HYPER, np.zeros(1))
     np.testing.assert_array_equal(changed.value(places(120.0))[0], gap.value(places(120.0))[0])
     near = stack.features.copy()
     near[stack.slice_of(1)] += 100.0
-    changed = GapField(still(stack), replace(stack, features=near), 2, 3, HYPER, np.zeros(1))
+    changed = GapField(Paths(still(stack), replace(stack, features=near)), 2, HYPER, np.zeros(1))
     assert np.abs(changed.value(places(120.0))[0] - gap.value(places(120.0))[0]).max() > 0.1
 
 
@@ -143,7 +144,7 @@ def test_gaps_agree_at_the_section_between_them_where_their_cells_do(stack: Stac
     """Each sees a section that the other does not, but the section itself says most: no seam."""
     at = places(100.0)
     centre = stack.features.mean(axis=0, dtype=np.float64)
-    before, after = (GapField(still(stack), stack, k, k + 1, HYPER, centre).value(at)[0] for k in (1, 2))
+    before, after = (GapField(Paths(still(stack), stack), k, HYPER, centre).value(at)[0] for k in (1, 2))
     assert np.sqrt(((before - after) ** 2).mean()) < 0.15 * after.std()
 
 

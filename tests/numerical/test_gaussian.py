@@ -77,30 +77,57 @@ def test_features_of_different_noise_are_solved_together(planes: Planes, cells: 
         np.testing.assert_allclose(together[:, [column]], alone, atol=0.01 * alone.std())
 
 
-@pytest.mark.parametrize("ratio", [0.2, 3.0])
-def test_draws_spread_as_the_posterior_does(planes: Planes, cells: tuple[np.ndarray, np.ndarray], ratio: float) -> None:
-    coords, _ = cells
-    at = asked()
-    inside = ratio * matrix(coords, coords) + np.eye(120)
-    across = matrix(at, coords)
+@pytest.mark.parametrize(("ratio", "within"), [(0.02, 0.1), (0.2, 0.1), (3.0, 0.2), (30.0, 0.35)])
+def test_the_variance_is_that_of_dense_matrices(ratio: float, within: float) -> None:
+    """Also at the rim and where a plane has a hole: uneven cells tell less than even ones, the more the less noise."""
+    draw = np.random.default_rng(0)
+    plane, wide = draw.integers(0, 3, 1000), np.array([300.0, 240.0])
+    coords = np.column_stack([draw.uniform(0, wide, (1000, 2)), DEPTHS[plane]])
+    kept = (plane != 1) | (coords[:, 0] > 120)
+    coords, plane = coords[kept], plane[kept]
+    at = np.column_stack([draw.uniform(0, wide, (200, 2)), draw.choice([0.0, 10.0, 30.0, 55.0, 80.0], 200)])
+    inside, across = ratio * matrix(coords, coords) + np.eye(len(coords)), matrix(at, coords)
     exact = 1 - ratio * np.einsum("ij,ji->i", across, np.linalg.solve(inside, across.T))
-    draws = planes.spread(ratio, np.random.default_rng(0), n_samples=600)
-    found = (planes.at(draws, at[:, :2], at[:, 2]) ** 2).mean(axis=1) + planes.between(at[:, 2])
-    # Monte-Carlo error of 600 draws is 6 % a place
-    assert np.mean(found / exact) == pytest.approx(1.0, abs=0.1)
-    assert np.corrcoef(found, exact)[0, 1] > 0.9
-    assert np.abs(np.log(found / exact)).max() < 0.35
+    planes = Planes(coords[:, :2], plane, DEPTHS, COVARIANCE, (np.zeros(2), wide))
+    found = planes.variance(np.array([1.0, ratio]), at[:, :2], at[:, 2])[:, 1]
+    off = np.log(found / exact)
+    assert np.abs(off.mean()) < 0.6 * within
+    assert off.std() < within
+    assert np.corrcoef(found, exact)[0, 1] > 0.85
 
 
-def test_what_lies_between_planes_is_open(planes: Planes) -> None:
-    """Nothing at a plane, all of the prior far from every one; without the cells' noise, what dense matrices say."""
-    assert planes.between(DEPTHS) == pytest.approx(np.zeros(3), abs=1e-6)
-    assert planes.between(np.array([1e4])) == pytest.approx(1.0, abs=1e-6)
-    z = np.array([10.0, 55.0])
-    along = [0.5 * np.exp(-np.abs(z[:, None] - DEPTHS) / d) for d in (60.0, 180.0)]
+def test_the_variance_has_known_limits(planes: Planes, cells: tuple[np.ndarray, np.ndarray]) -> None:
+    """One far from the cells and under endless noise; without noise, what lies open between the planes."""
+    coords, _ = cells
+    far, at = np.array([[5e3, -2e3], [40.0, 9e3]]), asked()
+    np.testing.assert_allclose(planes.variance(np.array([3.0]), far, np.zeros(2)), 1.0, atol=1e-6)
+    np.testing.assert_allclose(planes.variance(np.array([1e-9]), at[:, :2], at[:, 2]), 1.0, atol=1e-5)
+    inner = np.array([[50.0, 40.0]] * 5), np.array([0.0, 10.0, 30.0, 55.0, 80.0])
+    along = [0.5 * np.exp(-np.abs(inner[1][:, None] - DEPTHS) / d) for d in (60.0, 180.0)]
     among = [0.5 * np.exp(-np.abs(DEPTHS[:, None] - DEPTHS) / d) for d in (60.0, 180.0)]
-    exact = 1 - sum(np.einsum("ij,ji->i", a, np.linalg.solve(m, a.T)) for a, m in zip(along, among, strict=True))
-    np.testing.assert_allclose(planes.between(z), exact, atol=1e-6)
+    left = 1 - sum(np.einsum("ij,ji->i", a, np.linalg.solve(m, a.T)) for a, m in zip(along, among, strict=True))
+    found = planes.variance(np.array([1e7]), *inner)[:, 0]
+    assert np.abs(found - left).max() < 0.02
+    # and it grows with the noise and the distance from the planes
+    fewer = planes.variance(np.array([0.1, 1.0, 10.0]), *inner)
+    assert (np.diff(fewer, axis=1) < 0).all()
+    assert fewer[1, 1] > fewer[0, 1] and fewer[3, 1] > fewer[2, 1]
+
+
+@pytest.mark.parametrize("ratio", [0.05, 1.0, 20.0])
+def test_the_integral_over_frequencies_is_exact_for_one_plane(ratio: float) -> None:
+    """For even cells of density rho the reduction is a sum over frequencies that a fine sum gives as well."""
+    draw = np.random.default_rng(0)
+    coords = draw.uniform(-400, 400, (20_000, 2))
+    one = Planes(coords, np.zeros(20_000, np.int64), np.zeros(1), COVARIANCE, (np.full(2, -400.0), np.full(2, 400.0)))
+    found = one.variance(np.array([ratio]), np.zeros((1, 2)), np.zeros(1)).item()
+    rho = float(one._parts[0].density(np.zeros((1, 2))).item())
+    assert rho == pytest.approx(20_000 / 800**2, rel=0.3)
+    q = (np.arange(200_000) + 0.5) * 2e-6
+    short, long = (np.pi * length**2 * np.exp(-((length * q) ** 2) / 2) for length in (25.0, 75.0))
+    spectrum = short + long
+    left = spectrum / (1 + ratio * rho * spectrum)
+    assert found == pytest.approx(float((left * q).sum() * 2e-6 / (2 * np.pi)), rel=5e-3)
 
 
 def sample(stack_of: Callable[..., Stack], lengths: tuple[float, float], ratio: float, noise: float) -> Stack:

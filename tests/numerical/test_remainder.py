@@ -86,6 +86,18 @@ def test_sparse_and_blocks_and_patches_agree(tissue: AnnData, monkeypatch: pytes
     assert abs(np.corrcoef(stack.remainder.scores[:, 0], pattern(stack))[0, 1]) > 0.65
 
 
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_many_genes_give_the_same(tissue: AnnData, monkeypatch: pytest.MonkeyPatch, as_sparse: bool) -> None:
+    if as_sparse:
+        tissue.X = sparse.csr_matrix(tissue.X)
+    isost.pp.embed(tissue, n_comps=8, rng=0)
+    few = read_stack(tissue).remainder
+    monkeypatch.setattr(module, "_MANY_GENES", 0)
+    many = read_stack(tissue).remainder
+    np.testing.assert_allclose(np.abs(many.loadings), np.abs(few.loadings), atol=1e-4)
+    np.testing.assert_allclose(np.abs(many.scores), np.abs(few.scores), atol=1e-3)
+
+
 def test_plain_scanpy_components_will_do(tissue: AnnData) -> None:
     sc.pp.pca(tissue, n_comps=8)
     stack = read_stack(tissue)

@@ -19,6 +19,7 @@ from isost._core.grid import make_grid
 from isost._core.guard import Belief
 from isost._core.model import SDEModel
 from isost._core.options import FitOptions
+from isost._core.paths import Paths
 from isost._core.settle import SHARES, Evidence, Settling, choose_settling, evidence, lower_bound
 from isost._core.stack import Stack, read_stack
 from isost._core.voxelize import fill
@@ -191,7 +192,7 @@ def test_diffusion_makes_drawn_cells_as_varied_as_measured(still, fit) -> None:
     """What one left-out section lacks, given back as noise over the ways of the carried cells, makes it up."""
     stack = still(lambda place, _: np.sin(place / 50), [0.5, 0.7, 0.5])
     field, rest = fit(stack), stack.select([0, 2])
-    gap = GapField(field.model, rest, 0, 1, field.hyper, field._centre)
+    gap = GapField(Paths(field.model, rest), 0, field.hyper, field._centre)
     rows = stack.slice_of(1)
     one = evidence(field.model, rest, gap, 1, stack.coords[rows], stack.features[rows])
     scale = field.model.feature_scale.numpy()

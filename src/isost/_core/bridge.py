@@ -155,7 +155,7 @@ class BridgeObjective:
         found = [checkpoint.get(name) for name in names]
         missing = [number for number, kept in enumerate(found) if kept is None]
         calls = [(*self._sections[pairs[number][0]], *self._sections[pairs[number][1]], options) for number in missing]
-        for done, coupling in run(_coupled, calls):
+        for done, coupling in run(_coupled, calls, n_threads=torch.get_num_threads()):
             number = missing[done]
             found[number] = coupling
             checkpoint.put(names[number], coupling)

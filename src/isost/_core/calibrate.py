@@ -20,6 +20,7 @@ from isost._core.blend import SHARPNESS, WIDTHS, Blend, choose_blend
 from isost._core.covariance import Hyperparameters, spacing_of
 from isost._core.gap import GapField
 from isost._core.model import SDEModel
+from isost._core.paths import Paths
 from isost._core.settle import Evidence, Settling, choose_settling, evidence
 from isost._core.stack import Stack
 
@@ -67,8 +68,8 @@ class _LeftOut:
 
 
 def calibrate(
-    model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.ndarray
-) -> tuple[Calibration, Blend | None, Settling]:
+    model: SDEModel, stack: Stack, hyper: Hyperparameters, centre: np.ndarray, *, settle: bool = True
+) -> tuple[Calibration, Blend | None, Settling | None]:
     """Leave inner sections out one at a time; where there is none, factors are 1, nothing is blended and settled.
 
     Parameters
@@ -77,16 +78,18 @@ def calibrate(
         What carries the cells, and the cells.
     hyper, centre
         Covariance and ``(P + Q,)`` mean of every score.
+    settle
+        Whether to ask the sections left out how far carried cells follow the field; None is returned if not.
     """
     inner = np.arange(1, stack.n_sections - 1)
     if not inner.size or not stack.n_scores:
-        return Calibration.none(stack), None, Settling(0.0, np.zeros(stack.n_features))
+        return Calibration.none(stack), None, None
     at_most = int(np.clip(_CELLS_ASKED * stack.n_sections / stack.n_cells, *_SECTIONS_ASKED))
     asked = inner[np.unique(np.linspace(0, len(inner) - 1, at_most).round().astype(int))]
     options = [(width * spacing_of(stack), sharpness) for width in WIDTHS for sharpness in SHARPNESS]
-    left_out = [_leave_out(model, stack, int(k), hyper, centre, options) for k in asked]
+    left_out = [_leave_out(model, stack, int(k), hyper, centre, options, settle=settle) for k in asked]
     parts = [part for part, _ in left_out]
-    settling = choose_settling([cells for _, cells in left_out])
+    settling = choose_settling([cells for _, cells in left_out if cells is not None]) if settle else None
     residual, deviation = [part.residual for part in parts], [part.deviation for part in parts]
     blend = choose_blend(options, residual, deviation, hyper.noise)
     if blend is not None:
@@ -103,27 +106,28 @@ def calibrate(
 
 def _leave_out(
     model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray,
-    options: list[tuple[float, float]],
-) -> tuple[_LeftOut, Evidence]:  # fmt: skip
+    options: list[tuple[float, float]], *, settle: bool,
+) -> tuple[_LeftOut, Evidence | None]:  # fmt: skip
     rest = stack.select([other for other in range(stack.n_sections) if other != k])
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
     rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
     coords, measured = stack.coords[rows], stack.scores[rows]
-    gap = GapField(model, rest, k - 1, k, hyper, centre)
-    mean, variance = gap.value(coords)
+    gap = GapField(Paths(model, rest), k - 1, hyper, centre)
+    frame = gap.to_frame(coords)
+    mean, variance = gap.at(frame, coords[:, 2])
     place = np.floor(coords[:, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
     _, member, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
     entries = (1 / count[member.ravel()], (member.ravel(), np.arange(len(rows))))
     average = sparse.csr_matrix(entries, shape=(len(count), len(rows)))
     off = measured - (average @ measured)[member.ravel()]
     scatter = off.T @ off / max(len(rows) - len(count), 1)
-    frame, sides = gap.to_frame(coords), {width: gap.sides(width) for width, _ in options}
+    sides = {width: gap.sides(width) for width, _ in options}
     deviation = []
     for width, sharpness in options:
         simple, known = sides[width].at(frame, coords[:, 2], sharpness)
         deviation.append(average @ (known[:, None] * (simple - mean)))
     residual = average @ (measured - mean)
-    cells = evidence(model, rest, gap, k, coords, measured[:, : stack.n_features])
+    cells = evidence(model, rest, gap, k, coords, measured[:, : stack.n_features]) if settle else None
     return _LeftOut(residual, np.stack(deviation), average @ variance, count, scatter), cells
 
 

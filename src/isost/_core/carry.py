@@ -188,7 +188,10 @@ def _carried(
     kept: np.ndarray,
 ) -> list[Cells]:  # fmt: skip
     rows = np.arange(stack.starts[section], stack.starts[section + 1])
-    position, depth, features = model.to_internal(stack.coords[rows], stack.features[rows])
+    values = stack.features[rows]
+    position, depth, features = model.to_internal(stack.coords[rows], values)
+    if parts == "shape":  # where cells are is no matter of their expression
+        features = features[:, :0]
     targets = [model.internal_depth(float(z)) for z in depths]
     stream = None if seed is None else (seed, section, int(direction == "backward"))
     carried = []
@@ -204,10 +207,15 @@ def _carried(
     return carried
 
 
+def positions_at(model: SDEModel, stack: Stack, section: int, depths: np.ndarray) -> list[np.ndarray]:
+    """Positions ``(n, 2)`` of a section's cells carried noise-free to depths on one side of it, nearest first."""
+    direction = "forward" if depths[0] > stack.depths[section] else "backward"
+    return [cells.coords[:, :2] for cells in _march(model, stack, section, direction, depths, None, parts="shape")]
+
+
 def carried_to(model: SDEModel, stack: Stack, section: int, z: float) -> np.ndarray:
     """Positions ``(n, 2)`` of a section's cells carried noise-free to the depth z, across other sections if need be."""
-    direction = "forward" if z > stack.depths[section] else "backward"
-    return _march(model, stack, section, direction, np.array([z]), None, parts="shape")[0].coords[:, :2]
+    return positions_at(model, stack, section, np.array([z]))[0]
 
 
 def as_measured(stack: Stack, section: int, z: float | None = None) -> Cells:

@@ -19,7 +19,7 @@ _DEPTH_LENGTHS = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # of the median gap
 _RATIOS = np.geomspace(1e-3, 100, 16)
 _MAX_GROUPS = 500  # aggregated cells in an exact problem
 _N_WINDOWS = 2
-_MOST_SPREADS = 8
+_MOST_KINDS = 12
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Hyperparameters:
         unique, member = np.unique(pairs, axis=0, return_inverse=True)
         return [(Covariance(*pair), np.flatnonzero(member.ravel() == i)) for i, pair in enumerate(unique.tolist())]
 
-    def alike(self, at_most: int = _MOST_SPREADS) -> list[tuple[int, float, np.ndarray]]:
+    def alike(self, at_most: int = _MOST_KINDS) -> list[tuple[int, np.ndarray, list[np.ndarray]]]:
         """Features whose posterior variances are taken as one, but for the prior's.
 
         Few of many: the rarest kinds join those that are most like them.
 
         Returns
         -------
-        For each kind the number of its group, its ratio, and its columns.
+        Of groups their numbers, the ratio of each kind, and its columns.
         """
         kinds: list[tuple[int, float, np.ndarray]] = []
         for number, (_, columns) in enumerate(self.groups()):
@@ -68,7 +68,11 @@ class Hyperparameters:
             nearest = min(range(len(kinds)), key=lambda i: self._unlike(joining, kinds[i]))
             number, ratio, columns = kinds[nearest]
             kinds[nearest] = number, ratio, np.concatenate([columns, joining[2]])
-        return kinds
+        found = []
+        for number in sorted({number for number, _, _ in kinds}):
+            own = [(ratio, columns) for group, ratio, columns in kinds if group == number]
+            found.append((number, np.array([ratio for ratio, _ in own]), [columns for _, columns in own]))
+        return found
 
     def _unlike(self, one: tuple[int, float, np.ndarray], other: tuple[int, float, np.ndarray]) -> float:
         """How much the logarithms of lengths and ratios differ."""

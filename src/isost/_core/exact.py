@@ -31,17 +31,14 @@ class FewCells:
         white = (self._vectors.T @ values) / (self._eigenvalues[:, None] + 1 / ratio)
         return self._vectors @ white
 
-    def spread(self, ratio: float, rng: np.random.Generator) -> np.ndarray:
-        """State from which `variance` is computed, for a prior of variance one."""
-        return self._vectors / np.sqrt(self._eigenvalues + 1 / ratio)
-
     def at(self, state: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Posterior mean ``(m, C)`` at ``(m, 2)`` places of the frame and ``(m,)`` depths."""
         return np.concatenate([self._between(*part) @ state for part in self._parts(coords, z)])
 
-    def variance(self, state: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Posterior variance ``(m,)``."""
-        known = [((self._between(*part) @ state) ** 2).sum(axis=1) for part in self._parts(coords, z)]
+    def variance(self, ratio: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Posterior variances ``(m, R)`` for each of ``(R,)`` ratios, for a prior of variance one."""
+        inverse = 1 / (self._eigenvalues[:, None] + 1 / ratio)
+        known = [((self._between(*part) @ self._vectors) ** 2) @ inverse for part in self._parts(coords, z)]
         return np.maximum(1 - np.concatenate(known), 0.0)
 
     def _between(self, coords: np.ndarray, z: np.ndarray) -> np.ndarray:

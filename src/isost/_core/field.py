@@ -9,10 +9,11 @@ import torch
 
 from isost._core.blend import Blend
 from isost._core.calibrate import Calibration, calibrate
-from isost._core.carry import Cells, as_measured, carry, sweep, thin
+from isost._core.carry import Cells, as_measured, carry, thin
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
-from isost._core.gap import OVERLAP, GapField, aligned_views, euler_depths, hat_weights
+from isost._core.gap import GapField, aligned_views, hat_weights
 from isost._core.model import SDEModel
+from isost._core.paths import OVERLAP, Paths
 from isost._core.settle import Settling, settle
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
@@ -81,16 +82,17 @@ class Field:
         self.settling = settling or Settling(0.0, np.zeros(stack.n_features))
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
         self._centre = stack.scores.mean(axis=0, dtype=np.float64)
+        self._paths = Paths(model, stack)
         self._gaps: dict[int, GapField] = {}
         self._densities: dict[float, KernelPlane] = {}
 
     @classmethod
     def fit(cls, model: SDEModel, stack: Stack, *, settle: bool = True) -> Field:
         """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
-        field = cls(model, stack, estimate(stack, views=aligned_views(model, stack)), _WIDTH * spacing_of(stack))
-        field.calibration, field.blend, field.settling = calibrate(model, stack, field.hyper, field._centre)
-        if not settle:
-            field.settling = Settling(0.0, np.zeros(stack.n_features))
+        hyper = estimate(stack, views=aligned_views(Paths(model, stack)))
+        field = cls(model, stack, hyper, _WIDTH * spacing_of(stack))
+        field.calibration, field.blend, settling = calibrate(model, stack, hyper, field._centre, settle=settle)
+        field.settling = settling or field.settling
         density = []
         for section in range(stack.n_sections):
             cells = as_measured(stack, section)
@@ -148,7 +150,7 @@ class Field:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out the gaps that were solved: another process solves those that it is asked for."""
-        return self.__dict__ | {"_gaps": {}, "_densities": {}}
+        return self.__dict__ | {"_gaps": {}, "_densities": {}, "_paths": Paths(self.model, self.stack)}
 
     def state(self) -> dict[str, np.ndarray]:
         blend = self.blend or Blend(0.0, 0.0, np.zeros(self.stack.n_scores))
@@ -175,7 +177,7 @@ class Field:
         if gap not in self._gaps:
             while len(self._gaps) >= _KEPT:
                 self._gaps.pop(next(iter(self._gaps)))
-            self._gaps[gap] = GapField(self.model, self.stack, gap, gap + 1, self.hyper, self._centre, self.blend)
+            self._gaps[gap] = GapField(self._paths, gap, self.hyper, self._centre, self.blend)
         return self._gaps[gap]
 
     def density(self, coords: np.ndarray) -> np.ndarray:
@@ -183,22 +185,19 @@ class Field:
         density = np.zeros(len(coords), np.float32)
         depths = self.stack.depths
         gap_of = np.clip(np.searchsorted(depths, coords[:, 2], side="right") - 1, 0, len(depths) - 2)
-        for gap in np.unique(gap_of):
+        for gap in np.unique(gap_of).tolist():
             rows = np.flatnonzero(gap_of == gap)
-            levels = euler_depths(self.model, depths[gap], depths[gap + 1])
+            levels = self._paths.levels(gap)
+            self._densities = {z: plane for z, plane in self._densities.items() if z in levels}
             weight = hat_weights(coords[rows, 2], levels)
-            needed = np.flatnonzero((weight > 0).any(axis=0))
-            for level, plane in zip(needed, self._planes(levels[needed]), strict=True):
+            for level in np.flatnonzero((weight > 0).any(axis=0)):
                 near = np.flatnonzero(weight[:, level])
+                plane = self._density(float(levels[level]))
                 density[rows[near]] += weight[near, level] * plane.at(coords[rows[near], :2])[0]
         return np.maximum(density, 0.0)
 
-    def _planes(self, depths: np.ndarray) -> list[KernelPlane]:
-        missing = [float(depth) for depth in depths if float(depth) not in self._densities]
-        if missing:
-            self._densities = {depth: plane for depth, plane in self._densities.items() if depth in set(depths)}
-            for depth, cells in zip(missing, sweep(self.model, self.stack, np.array(missing)), strict=True):
-                self._densities[depth] = KernelPlane(
-                    cells.coords[:, :2], cells.features[:, :0], cells.weight, self.width, self._bounds
-                )
-        return [self._densities[float(depth)] for depth in depths]
+    def _density(self, z: float) -> KernelPlane:
+        if z not in self._densities:
+            place, _, weight = self._paths.clouds(z)
+            self._densities[z] = KernelPlane(place, np.zeros((len(place), 0)), weight, self.width, self._bounds)
+        return self._densities[z]

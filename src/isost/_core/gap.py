@@ -10,18 +10,16 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from isost._core.blend import Blend, Sides
-from isost._core.carry import carried_to, sweep
 from isost._core.covariance import Hyperparameters
 from isost._core.exact import FewCells
 from isost._core.gaussian import Planes
-from isost._core.model import SDEModel
+from isost._core.paths import Paths
 from isost._core.stack import Stack
 
 _REACH = 2  # sections on either side
 _SLAB = 0.125  # thickness of a plane, of the median gap
 _AROUND = 16
 _FEW = 1200  # cells for which linear algebra takes less time than a grid
-OVERLAP = 0.25  # of a gap: so far into the next ones a gap's field is asked
 
 
 class GapField:
@@ -33,10 +31,10 @@ class GapField:
 
     Parameters
     ----------
-    model, stack
-        What carries the cells, and the cells.
-    lower, upper
-        Indices of the sections that bound the gap.
+    paths
+        Of the cells.
+    lower
+        Index of the first of the two sections that bound the gap.
     hyper
         Covariance of every score.
     centre
@@ -46,22 +44,20 @@ class GapField:
     """
 
     def __init__(
-        self, model: SDEModel, stack: Stack, lower: int, upper: int, hyper: Hyperparameters, centre: np.ndarray,
-        blend: Blend | None = None,
-    ) -> None:  # fmt: skip
-        self._model, self._stack = model, stack
+        self, paths: Paths, lower: int, hyper: Hyperparameters, centre: np.ndarray, blend: Blend | None = None
+    ) -> None:
+        stack = paths.stack
+        self._paths, self._stack = paths, stack
         self._hyper, self._centre = hyper, centre
-        self._depths = stack.depths[[lower, upper]]
-        self._sections = (lower, upper)
-        middle = float(self._depths.mean())
-        chosen = [k for k in range(lower - _REACH + 1, upper + _REACH) if 0 <= k < stack.n_sections]
+        self._depths = stack.depths[[lower, lower + 1]]
+        self._sections = (lower, lower + 1)
+        chosen = [k for k in range(lower - _REACH + 1, lower + _REACH + 1) if 0 <= k < stack.n_sections]
         rows = np.concatenate([np.arange(stack.starts[k], stack.starts[k + 1]) for k in chosen])
         self._frame = np.full((stack.n_cells, 2), np.nan, dtype=np.float64)
         for k in chosen:
-            self._frame[stack.slice_of(k)] = carried_to(model, stack, k, middle)
+            self._frame[stack.slice_of(k)] = paths.at(k, paths.middle(lower))
         plane, depths = _planes(stack, rows)
         bounds = self._frame[rows].min(axis=0), self._frame[rows].max(axis=0)
-        rng = np.random.default_rng(0)
         values = stack.scores[rows]
         self._groups: list[tuple[np.ndarray, FewCells | Planes, Any]] = []
         for covariance, columns in hyper.groups():
@@ -72,10 +68,6 @@ class GapField:
                 solved = Planes(self._frame[rows], plane, depths, covariance, bounds)
             mean = solved.mean(values[:, columns] - centre[columns], hyper.ratio[columns])
             self._groups.append((columns, solved, mean))
-        self._spreads: list[tuple[np.ndarray, FewCells | Planes, Any]] = []
-        for number, ratio, columns in hyper.alike():
-            solved = self._groups[number][1]
-            self._spreads.append((columns, solved, solved.spread(ratio, rng)))
         self._blend = blend
         self._simple = self.sides(blend.width) if blend else None
 
@@ -87,11 +79,16 @@ class GapField:
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
-        place, z = self.to_frame(coords), coords[:, 2]
-        var = np.empty((len(coords), len(self._centre)))
+        return self.at(self.to_frame(coords), coords[:, 2])
+
+    def at(self, place: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance at ``(n, 2)`` places of the frame and ``(n,)`` depths."""
+        var = np.empty((len(place), len(self._centre)), np.float32)
         prior = self._hyper.noise * self._hyper.ratio
-        for columns, solved, spread in self._spreads:
-            var[:, columns] = prior[columns] * solved.variance(spread, place, z)[:, None]
+        for number, ratios, kinds in self._hyper.alike():
+            variance = self._groups[number][1].variance(ratios, place, z)
+            for own, columns in zip(variance.T, kinds, strict=True):
+                var[:, columns] = prior[columns] * own[:, None]
         return self._mean(place, z), var
 
     def mean(self, coords: np.ndarray) -> np.ndarray:
@@ -126,39 +123,22 @@ class GapField:
 
     def to_frame(self, coords: np.ndarray) -> np.ndarray:
         """Carry places to the frame by what the cells about them are carried by, between the depths of Euler steps."""
-        if not self._model.config["moving"]:
+        if not self._paths.model.config["moving"]:
             return coords[:, :2]
-        levels = self._levels()
+        before, after = self._paths.beyond(self._sections[0])
+        levels = np.concatenate([before, self._paths.levels(self._sections[0]), after])
         weight = hat_weights(coords[:, 2], levels)
-        needed = np.flatnonzero((weight > 0).any(axis=0))
         place = coords[:, :2].copy()
-        for level, (tree, shift) in zip(needed, self._shifts(levels[needed]), strict=True):
+        for level in np.flatnonzero((weight > 0).any(axis=0)):
             rows = np.flatnonzero(weight[:, level])
-            place[rows] += weight[rows, level, None] * _smooth(tree, shift, coords[rows, :2])
+            place[rows] += weight[rows, level, None] * _smooth(*self._shift(float(levels[level])), coords[rows, :2])
         return place
 
-    def _levels(self) -> np.ndarray:
-        """Depths of the Euler steps in the gap, and how far into the next gaps the field is asked."""
-        (low, high), depths = self._depths, self._stack.depths
-        levels = euler_depths(self._model, low, high)
-        before = depths[: self._sections[0]][-1:] * OVERLAP + low * (1 - OVERLAP)
-        after = depths[self._sections[1] + 1 :][:1] * OVERLAP + high * (1 - OVERLAP)
-        return np.concatenate([before, levels, after])
-
-    def _shifts(self, depths: np.ndarray) -> list[tuple[cKDTree, np.ndarray]]:
-        """Where cells are at each depth, and how far each then is from its place in the frame."""
-        shifts = []
-        for cells in sweep(self._model, self._stack, depths):
-            known = ~np.isnan(self._frame[cells.row, 0])
-            place = cells.coords[known, :2]
-            shifts.append((cKDTree(place), self._frame[cells.row[known]] - place))
-        return shifts
-
-
-def euler_depths(model: SDEModel, low: float, high: float) -> np.ndarray:
-    """Depths of the Euler steps of a gap, both ends included, in the input's unit."""
-    steps = model.n_steps((high - low) / model.config["depth_unit"])
-    return np.append(low + (high - low) * np.arange(steps) / steps, high)
+    def _shift(self, z: float) -> tuple[cKDTree, np.ndarray]:
+        """Where cells are at a depth, and how far each then is from its place in the frame."""
+        place, rows, _ = self._paths.clouds(z)
+        known = ~np.isnan(self._frame[rows, 0])
+        return cKDTree(place[known]), self._frame[rows[known]] - place[known]
 
 
 def hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -174,16 +154,16 @@ def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
     return (weight[..., None] * shift[near]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
 
 
-def aligned_views(model: SDEModel, stack: Stack, *, n_gaps: int = 3) -> list[Stack]:
+def aligned_views(paths: Paths, *, n_gaps: int = 3) -> list[Stack]:
     """Sections about a few gaps, each with its cells carried to the middle of it; the stack where nothing moves."""
-    if not model.config["moving"]:
+    stack = paths.stack
+    if not paths.model.config["moving"]:
         return [stack]
     views = []
-    for gap in np.unique(np.linspace(0, stack.n_sections - 2, n_gaps).round().astype(int)):
+    for gap in np.unique(np.linspace(0, stack.n_sections - 2, n_gaps).round().astype(int)).tolist():
         chosen = [k for k in range(gap - _REACH + 1, gap + 1 + _REACH) if 0 <= k < stack.n_sections]
-        middle = float(stack.depths[gap : gap + 2].mean())
         part = stack.select(chosen)
-        place = np.concatenate([carried_to(model, stack, k, middle) for k in chosen])
+        place = np.concatenate([paths.at(k, paths.middle(gap)) for k in chosen])
         views.append(replace(part, coords=np.column_stack([place, part.coords[:, 2]])))
     return views
 

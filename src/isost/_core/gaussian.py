@@ -11,19 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 
 _LONG = 3.0  # length of the long component over that of the short one
 _STEPS_PER_LENGTH = 2.0
 _MAX_SIDE = 1500
 _AWAY = 3.0  # lengths from the nearest cell beyond which a place knows nothing
 _PADDING = 1.5  # lengths by which the grid is larger still: its prior variance falls off at the rim
-_BLOCK = 64  # rows of a banded product at once
+_BLOCK = 32  # rows of a banded product at once
 _TINY = 1e-30
-_N_SAMPLES = 16
+_DONE = 0.125  # share of the columns that are solved at which the others go on without them
 _MAX_ENTRIES = 4_000_000  # of the white noise that is solved for at once
+
+# of the integral over frequencies: w = u^3, whose density gathers where w is small
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+_NODES, _WEIGHTS = ((_NODES + 1) / 2) ** 3, _WEIGHTS * 3 * ((_NODES + 1) / 2) ** 2 / 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Planes:
         self._read = sparse.csr_matrix(sparse.hstack([part.read for part in self._parts]), dtype=np.float32)
         self._normal = sparse.csr_matrix(self._read.T @ self._read)
         self._cut = self._parts[0].size
+        self._depths = depths
 
     def mean(self, values: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
         """Posterior mean of each component on its grid, float32.
@@ -86,43 +92,66 @@ class Planes:
         ratio
             ``(C,)`` variance of the prior over that of a cell's noise.
         """
-        return self._solve(self._read.T @ values, ratio, None)
-
-    def spread(self, ratio: float, rng: np.random.Generator, *, n_samples: int = _N_SAMPLES) -> list[np.ndarray]:
-        """State that `variance` is computed from: draws of the posterior less its mean, for a prior of variance one."""
-        noise = rng.standard_normal((self._read.shape[0], n_samples)) / np.sqrt(ratio)
-        prior = rng.standard_normal((self._read.shape[1], n_samples))
-        return self._solve(self._read.T @ noise, np.full(n_samples, ratio), prior)
+        return self._solve(self._read.T @ values, ratio)
 
     def at(self, state: list[np.ndarray], coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Read grids at ``(m, 2)`` places of the frame and ``(m,)`` depths: ``(m, C)``."""
         short, long = (part.at(grid, coords, z) for part, grid in zip(self._parts, state, strict=True))
         return short + long
 
-    def variance(self, state: list[np.ndarray], coords: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Posterior variance ``(m,)``, for a prior of variance one.
+    def variance(self, ratio: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Posterior variances ``(m, R)`` at places and depths for each of ``(R,)`` ratios, for a prior of variance one.
 
-        The field along depth is Markov, so that what the planes leave open between them is independent of the cells.
+        As if the cells about a place went on alike for ever: with their density rho_k in plane k and the noise of a
+        cell 1 / ratio, the posterior falls apart by frequency q, and
+
+            var(x, z) = 1 - int k(q)' (S(q) + diag(1 / (ratio rho)))^-1 k(q) q dq / 2 pi,
+
+        where S and k are the spectral densities of the planes with each other and with z. The integral is over
+        w = exp(-(length q)^2 / 2) from 0 to 1.
         """
-        return (self.at(state, coords, z) ** 2).mean(axis=1) + self.between(z)
+        var = np.ones((len(z), len(ratio)))
+        step = max(1, _MAX_ENTRIES // (len(self._depths) ** 2 * len(_NODES)))
+        for first in range(0, len(z), step):
+            block = slice(first, first + step)
+            density = self._parts[0].density(coords[block])
+            for column, one in enumerate(ratio):
+                var[block, column] -= self._known(np.sqrt(one * density), z[block])
+        return np.maximum(var, 0.0)
 
-    def between(self, z: np.ndarray) -> np.ndarray:
-        """Variance ``(m,)`` that the field at the planes leaves open at ``(m,)`` depths, of a prior of variance one."""
-        return np.mean([part.between(z) for part in self._parts], axis=0)
+    def _known(self, root: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Share ``(m,)`` of the variance that cells tell, ``root (m, K)`` being of the ratio times their density."""
+        lag = np.abs(self._depths[:, None] - self._depths)
+        away = np.abs(self._depths[:, None] - z)
+        inside, across = np.zeros((*lag.shape, len(_NODES))), np.zeros((*away.shape, len(_NODES)))
+        for part, power in zip(self._parts, (1, _LONG**2), strict=True):
+            spectrum = np.pi * part.length**2 * _NODES**power
+            inside += np.exp(-lag / part.depth_length)[..., None] * spectrum
+            across += np.exp(-away / part.depth_length)[..., None] * spectrum
+        left = root.T[..., None]
+        rest = left * across
+        matrix = {(i, j): left[i] * left[j] * inside[i, j] + (i == j) for i in range(len(lag)) for j in range(i + 1)}
+        total = np.zeros_like(rest[0])
+        for i in range(len(lag)):  # elimination, of all places and frequencies at once
+            total += rest[i] ** 2 / matrix[i, i]
+            for j in range(i + 1, len(lag)):
+                share = matrix[j, i] / matrix[i, i]
+                rest[j] -= share * rest[i]
+                for k in range(i + 1, j + 1):
+                    matrix[j, k] -= share * matrix[k, i]
+        return total @ (_WEIGHTS / (2 * np.pi * self._parts[0].length ** 2 * _NODES))
 
-    def _solve(self, data: np.ndarray, ratio: np.ndarray, prior: np.ndarray | None) -> list[np.ndarray]:
+    def _solve(self, data: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
         ratio = ratio.astype(np.float32)
         right = self._factor(data.astype(np.float32), transpose=True) * ratio
-        if prior is not None:
-            # perturb and optimise: the solution then is a draw from the posterior about its mean
-            right += prior.astype(np.float32)
         at_once = max(1, _MAX_ENTRIES // len(right))
         grids = np.empty(right.shape, dtype=np.float32)
+        order = np.argsort(ratio)  # columns of one ratio take as many iterations
         for first in range(0, right.shape[1], at_once):
-            block = slice(first, first + at_once)
+            block = order[first : first + at_once]
 
-            def operator(v: np.ndarray, share: np.ndarray = ratio[block]) -> np.ndarray:
-                return v + share * self._factor(self._normal @ self._factor(v), transpose=True)
+            def operator(v: np.ndarray, columns: np.ndarray, share: np.ndarray = ratio[block]) -> np.ndarray:
+                return v + share[columns] * self._factor(self._normal @ self._factor(v), transpose=True)
 
             grids[:, block] = self._factor(_conjugate_gradients(operator, right[:, block]))
         return np.split(grids, [self._cut])
@@ -146,7 +175,8 @@ class _Component:
         self._shape = tuple(int(n) for n in np.ceil(span / self._step).astype(int) + 2)
         self._padding = _PADDING * length
         self._points = self._shape[0] * self._shape[1]
-        self._depths, self._depth_length = depths, depth_length
+        self.length, self.depth_length = length, depth_length
+        self._depths = depths
         self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
         self._reach = _reach(length / self._step)
         covariance = np.exp(-np.abs(depths[:, None] - depths[None]) / depth_length) + 1e-9 * np.eye(len(depths))
@@ -157,6 +187,18 @@ class _Component:
         columns = local.indices + np.repeat(plane.astype(np.int64), 4) * self._points
         self.read = sparse.csr_matrix((local.data, columns, local.indptr), shape=(len(coords), self.size))
 
+    def density(self, coords: np.ndarray) -> np.ndarray:
+        """Cells per unit area in each plane, ``(m, K)`` at ``(m, 2)`` places, by a Gaussian of half the length."""
+        return np.maximum(self._bilinear(coords) @ self._density, 0.0)
+
+    @cached_property
+    def _density(self) -> np.ndarray:
+        """``(points, K)``; depositing and reading widen the kernel by 1/6 grid step squared each."""
+        cells = np.asarray(self.read.sum(axis=0)).reshape(len(self._depths), *self._shape) / self._step**2
+        sigma = max((0.5 * self.length / self._step) ** 2 - 1 / 3, 0.0) ** 0.5
+        smooth = ndimage.gaussian_filter(cells, (0, sigma, sigma), mode="constant")
+        return smooth.reshape(len(self._depths), -1).T
+
     def factor(self, white: np.ndarray, *, transpose: bool) -> np.ndarray:
         """Apply (C x Gx x Gy), or its transpose; the G are symmetric."""
         n_columns = white.shape[1]
@@ -166,13 +208,8 @@ class _Component:
         x = _banded(self._along[1], x.reshape(n_depths * n_x, n_y, n_columns), self._reach)
         return x.reshape(self.size, n_columns)
 
-    def between(self, z: np.ndarray) -> np.ndarray:
-        """1 - k' C^-1 k: nothing at the planes, growing with the distance from them."""
-        near = self._towards(z)
-        return np.maximum(1 - (near @ self._precision * near).sum(axis=1), 0.0)
-
     def _towards(self, z: np.ndarray) -> np.ndarray:
-        return np.exp(-np.abs(z[:, None] - self._depths) / self._depth_length)
+        return np.exp(-np.abs(z[:, None] - self._depths) / self.depth_length)
 
     def at(self, grid: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         weights = self._towards(z) @ self._precision
@@ -210,12 +247,13 @@ def _root(n: int, length: float) -> np.ndarray:
     lag = np.arange(n)[:, None] - np.arange(n)[None]
     wide = np.arange(-_reach(length), _reach(length) + 1)
     scale = np.sqrt((np.exp(-((wide / length) ** 2)) ** 2).sum())
-    return (np.exp(-((lag / length) ** 2)) / scale).astype(np.float32)
+    root = np.where(np.abs(lag) > _reach(length), 0.0, np.exp(-((lag / length) ** 2)) / scale)
+    return root.astype(np.float32)
 
 
 def _reach(length: float) -> int:
-    """Grid steps beyond which a root is nothing: exp(-25)."""
-    return int(5 * length) + 1
+    """Grid steps beyond which a root is nothing: exp(-12)."""
+    return int(3.5 * length) + 1
 
 
 def _banded(matrix: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
@@ -229,21 +267,35 @@ def _banded(matrix: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _conjugate_gradients(
-    operator: Callable[[np.ndarray], np.ndarray], right: np.ndarray, *, n_iter: int = 80, tol: float = 1e-3
+    operator: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    right: np.ndarray,
+    *,
+    n_iter: int = 80,
+    tol: float = 1e-3,
 ) -> np.ndarray:
-    """Solve operator(v) = right for every column at once; columns of any size, so that float32 will do."""
+    """Solve operator(v, columns) = right for every column; columns of any size, so that float32 will do.
+
+    The operator is given the columns that are not solved yet, and their numbers.
+    """
     size = np.sqrt((right.astype(np.float64) ** 2).sum(axis=0))
-    residual = (right / np.where(size > 0, size, 1.0)).astype(right.dtype)
-    v = np.zeros_like(residual)
-    direction = residual.copy()
+    solution = np.zeros_like(right)
+    columns = np.flatnonzero(size > 0)
+    residual = (right[:, columns] / size[columns]).astype(right.dtype)
+    v, direction = np.zeros_like(residual), residual.copy()
     norm = (residual**2).sum(axis=0)
-    for _ in range(n_iter):
-        if (norm <= tol**2).all():
+    for number in range(n_iter + 1):
+        done = (norm <= tol**2) | (number == n_iter)
+        if done.all() or done.mean() >= _DONE:
+            solution[:, columns[done]] = v[:, done]
+            columns, norm = columns[~done], norm[~done]
+            v, residual, direction = v[:, ~done], residual[:, ~done], direction[:, ~done]
+        if not len(columns):
             break
-        image = operator(direction)
+        image = operator(direction, columns)
         step = norm / np.maximum((direction * image).sum(axis=0), _TINY)
         v += step * direction
         residual -= step * image
         before, norm = norm, (residual**2).sum(axis=0)
-        direction = residual + norm / np.maximum(before, _TINY) * direction
-    return v * size.astype(right.dtype)
+        direction *= norm / np.maximum(before, _TINY)
+        direction += residual
+    return solution * size.astype(right.dtype)

@@ -14,19 +14,27 @@ from torch_geometric.nn import GraphUNet, TransformerConv
 
 from isost._core.graph import edge_index
 
+_AT_ONCE = 512
+
 
 class Attention(TransformerConv):
     """PyG's TransformerConv with one head, on ``(n, k)`` neighbours: nothing is scattered by edges."""
 
     def forward(self, hidden: Tensor, neighbour: Tensor) -> Tensor:
+        query, key, value = self.lin_query(hidden), self.lin_key(hidden), self.lin_value(hidden)
+        # without gradients a few cells at a time, for what is gathered to stay in the processor's cache
+        step = len(hidden) if hidden.is_cuda or torch.is_grad_enabled() else _AT_ONCE
+        parts = zip(query.split(step), neighbour.split(step), strict=True)
+        return torch.cat([self._attend(part, key, value, near) for part, near in parts]) + self.lin_skip(hidden)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
         def gathered(values: Tensor) -> Tensor:
             # index_select, as the gradient of indexing by a matrix is several times slower
             return values.index_select(0, neighbour.reshape(-1)).view(*neighbour.shape, self.out_channels)
 
-        query, key, value = self.lin_query(hidden), self.lin_key(hidden), self.lin_value(hidden)
         score = (query[:, None] * gathered(key)).sum(dim=-1) / math.sqrt(self.out_channels)
         # products summed, as the gradient of a batch of small matrix products is slower too
-        return (score.softmax(dim=-1)[..., None] * gathered(value)).sum(dim=1) + self.lin_skip(hidden)
+        return (score.softmax(dim=-1)[..., None] * gathered(value)).sum(dim=1)
 
 
 class PooledUNet(GraphUNet):

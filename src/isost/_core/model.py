@@ -98,9 +98,10 @@ class SDEModel(nn.Module):
         return inside[:, :2], inside[:, 2], (values - self.feature_offset) / self.feature_scale
 
     def to_physical(self, position: Tensor, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Scale internal positions ``(n, 2)`` and features ``(n, P)`` to the input's units, float64 and float32."""
+        """Scale internal positions ``(n, 2)`` and features ``(n, P)``, or none, to the input's units."""
         plane = np.column_stack([position.double().cpu().numpy(), np.zeros(len(position))])
-        values = features * self.feature_scale + self.feature_offset
+        n = features.shape[1]
+        values = features * self.feature_scale[:n] + self.feature_offset[:n]
         return self.scaling.to_physical(plane)[:, :2], values.cpu().numpy()
 
     def internal_depth(self, z: float) -> float:

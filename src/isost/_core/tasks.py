@@ -1,9 +1,10 @@
-"""Run independent calls: on the active dask.distributed client where there is one, else one after the other here."""
+"""Run independent calls: on the active dask.distributed client where there is one, else here."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ def active_client() -> Any | None:
         return None
 
 
-def run(function: Callable[..., Any], calls: Sequence[Call], *, shared: Call = ()) -> Iterator[tuple[int, Any]]:
+def run(
+    function: Callable[..., Any], calls: Sequence[Call], *, shared: Call = (), n_threads: int = 1
+) -> Iterator[tuple[int, Any]]:
     """Yield the number and the result of each call ``function(*shared, *call)``, as they are done.
 
     Parameters
@@ -36,8 +39,13 @@ def run(function: Callable[..., Any], calls: Sequence[Call], *, shared: Call = (
         Arguments; large arrays are sent to the workers once, however many calls they are in.
     shared
         Arguments that all calls begin with, sent once.
+    n_threads
+        Calls at once where there is no client; above 1 for functions that leave `shared` as it is.
     """
     client = active_client()
+    if client is None and n_threads > 1:
+        yield from _in_threads(function, calls, shared, n_threads)
+        return
     if client is None:
         for number, call in enumerate(calls):
             yield number, function(*shared, *call)
@@ -58,8 +66,20 @@ def run(function: Callable[..., Any], calls: Sequence[Call], *, shared: Call = (
             client.wait_for_workers(1)
 
 
+def _in_threads(
+    function: Callable[..., Any], calls: Sequence[Call], shared: Call, n_threads: int
+) -> Iterator[tuple[int, Any]]:
+    with ThreadPoolExecutor(n_threads) as pool:
+        futures = {pool.submit(function, *shared, *call): number for number, call in enumerate(calls)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _on(client: Any, function: Callable[..., Any], calls: dict[int, Call], shared: Call) -> Iterator[tuple[int, Any]]:
-    from distributed import as_completed
+    from distributed import as_completed as done
 
     sent: dict[int, Any] = {}
 
@@ -77,7 +97,7 @@ def _on(client: Any, function: Callable[..., Any], calls: dict[int, Call], share
         ]
         futures[client.submit(function, *first, *rest, pure=False, retries=_RETRIES)] = number
     try:
-        for future in as_completed(list(futures)):
+        for future in done(list(futures)):
             yield futures[future], future.result()
     finally:
         client.cancel([future for future in futures if not future.done()])

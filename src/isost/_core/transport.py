@@ -24,6 +24,7 @@ _FIRST_REACH = 1 / 3  # of the extent
 _LAST_REACH = 4.0  # spacings
 _SHORT, _WIDER = 0.5, 4  # share of the mass of a cell below which it gets so many times the candidates
 _PLACED = 0.75  # share of its mass by which a cell has its place: noise alone costs each a little
+_AT_ONCE = 2**13  # entries of a cost
 _TINY = 1e-300
 
 
@@ -215,8 +216,10 @@ def _solve(
     support = sparse.csr_matrix(support)
     rows, columns = np.repeat(np.arange(len(here.coords)), np.diff(support.indptr)), support.indices
     support.data = ((here.coords[rows] - there.coords[columns]) ** 2).sum(axis=1) / (2 * reach**2)
-    for column in range(here.mean.shape[1] if weight else 0):
-        support.data += weight * (here.mean[rows, column] - there.mean[columns, column]) ** 2
+    for first in range(0, len(rows) if weight else 0, _AT_ONCE):
+        block = slice(first, first + _AT_ONCE)
+        off = here.mean[rows[block]] - there.mean[columns[block]]
+        support.data[block] += weight * np.einsum("ij,ij->i", off, off)
     # Spreading over few cells has a price of its own under the entropy. Taken off at the median cell, what mass is
     # still left out is left out for want of a place.
     least = _row_minima(support)

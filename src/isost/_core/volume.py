@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,18 +118,20 @@ def compute_volume(field: Field, grid: Grid, request: Request) -> Volume:
 def compute_slab(field: Field, grid: Grid, planes: slice, request: Request) -> Volume:
     """Make the planes of a slab; their voxels are counted from 1, and `voxels` holds their planes in the whole grid."""
     stack, part = field.stack, grid.part(planes)
-    cells = fill(field, grid, planes, request.seed)
     gridded = _empty(stack, part, request)
-    scores = []
-    for block in _blocks(stack, part, request):
-        centres = part.centres(block)
-        density = field.density(centres)
-        inside = (density >= field.density_floor) & (density > 0)
-        gridded["density"][block] = density.reshape(-1, *part.shape[1:])
-        gridded["mask"][block] = inside.reshape(-1, *part.shape[1:])
-        value = field.predict(centres[inside])
-        scores.append(value.mean)
-        _put(gridded, block, field, value, request)
+    scores, drawn = [], []
+    for planes_of_gap in _by_gap(stack, grid, planes):
+        drawn.append(fill(field, grid, planes_of_gap, request.seed))
+        for block in _blocks(stack, part, planes_of_gap, planes.start, request):
+            centres = part.centres(block)
+            density = field.density(centres)
+            inside = (density >= field.density_floor) & (density > 0)
+            gridded["density"][block] = density.reshape(-1, *part.shape[1:])
+            gridded["mask"][block] = inside.reshape(-1, *part.shape[1:])
+            value = field.predict(centres[inside])
+            scores.append(value.mean)
+            _put(gridded, block, field, value, request)
+    cells = join(drawn)
     mask = gridded["mask"]
     values = cells.features[:, :0]
     if request.kind == "cells":
@@ -153,12 +156,19 @@ def _empty(stack: Stack, grid: Grid, request: Request) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _blocks(stack: Stack, grid: Grid, request: Request) -> Iterator[slice]:
-    """Take a few planes at a time, for the field to be asked at their voxel centres."""
+def _by_gap(stack: Stack, grid: Grid, planes: slice) -> Iterator[slice]:
+    """Cut a run of planes by the gaps that they lie in, so that each gap is solved once."""
+    gap = np.searchsorted(stack.depths[1:-1], grid.depths[planes], side="right")
+    ends = [planes.start, *(planes.start + np.flatnonzero(np.diff(gap)) + 1).tolist(), planes.stop]
+    yield from (slice(*two) for two in pairwise(ends))
+
+
+def _blocks(stack: Stack, grid: Grid, planes: slice, start: int, request: Request) -> Iterator[slice]:
+    """Take a few of some planes at a time, counted from the start, for the field to be asked at their voxel centres."""
     channels = 6 * stack.n_scores + request.n_channels(stack) + 6
     step = max(1, int(_BLOCK_BYTES // (grid.shape[1] * grid.shape[2] * 4 * channels)))
-    for start in range(0, grid.shape[0], step):
-        yield slice(start, min(start + step, grid.shape[0]))
+    for first in range(planes.start, planes.stop, step):
+        yield slice(first - start, min(first + step, planes.stop) - start)
 
 
 def _put(gridded: dict[str, np.ndarray], block: slice, field: Field, value: FieldValue, request: Request) -> None:
