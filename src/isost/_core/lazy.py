@@ -14,7 +14,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
 OnDisk = h5py.Dataset | CSRDataset | CSCDataset
-_CHUNK = 1 << 24  # entries of a chunk
+_CHUNK = 1 << 23  # entries of a chunk; as many as of a block of rows, which then reads one
 
 
 def opened(adata: AnnData, *, obsm: Sequence[str] = ()) -> AnnData:

@@ -29,6 +29,7 @@ _MARGIN = 1.3  # over the eigenvalue of permuted cells
 _LOOKED_AT = 20_000  # cells
 _FEWEST = 50
 _FEW = 500  # cells by which components are checked
+_MANY_GENES = 2000  # beyond which no matrix of genes by genes is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,20 +102,26 @@ def _as_decomposed(adata: AnnData, use_rep: str) -> Normalisation:
 
 
 class _Left:
-    """R of some cells as an operator: standardised expression less what the components say; never dense."""
+    """R of some cells: standardised expression less what the components say, as an operator or some rows at a time.
+
+    All is float32, as the expression is: a product with float64 would copy it.
+    """
 
     def __init__(self, expression: np.ndarray | sparse.csr_matrix, features: np.ndarray, decoder: Decoder) -> None:
-        self._expression, self._features = expression, features
-        self._mean, self._loadings = decoder.mean.astype(np.float64), decoder.loadings.astype(np.float64)
-        self.scale = _spread(expression)
+        self._expression, self._features = expression, features.astype(np.float32)
+        self._mean, self._loadings = decoder.mean, decoder.loadings
+        self.scale = _spread(expression).astype(np.float32)
         self.rank = len(self.scale) - features.shape[1]
 
     def is_less(self) -> bool:
         """Whether the components explain something of the expression of a few cells."""
         some = slice(None, None, max(1, len(self._features) // _FEW))
-        rows = self._expression[some]
-        whole = (rows if isinstance(rows, np.ndarray) else rows.toarray()) - self._mean
+        whole = self._centred(some)
         return float(((whole - self._features[some] @ self._loadings.T) ** 2).sum()) < float((whole**2).sum())
+
+    def rows(self, rows: slice) -> np.ndarray:
+        """Make some rows of R."""
+        return (self._centred(rows) - self._features[rows] @ self._loadings.T) / self.scale
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         v = v.ravel() / self.scale
@@ -124,29 +131,42 @@ class _Left:
         product = self._expression.T @ u - self._mean * u.sum() - self._loadings @ (self._features.T @ u)
         return product / self.scale
 
+    def _centred(self, rows: slice) -> np.ndarray:
+        some = self._expression[rows]
+        return (some if isinstance(some, np.ndarray) else some.toarray()) - self._mean
+
 
 def _shared(left: _Left, coords: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Orthonormal directions (G, Q) of the standardised genes, the most shared first."""
     weights = _neighbour_mean(coords, ends)
     rng = np.random.default_rng(0)
     permuted = np.concatenate([rng.permutation(np.arange(*pair)) for pair in zip(ends[:-1], ends[1:], strict=True)])
-    chance = _eigen(left, weights[permuted][:, permuted])[0]
-    values, vectors = _eigen(left, weights)
+    chance = _eigen(left, weights[permuted][:, permuted], ends)[0]
+    values, vectors = _eigen(left, weights, ends)
     stands_out = np.cumprod(values > _MARGIN * np.maximum(chance, 0.0)).astype(bool)
     return vectors[:, stands_out]
 
 
-def _eigen(left: _Left, weights: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    n, n_genes = weights.shape[0], len(left.scale)
-
-    def product(v: np.ndarray) -> np.ndarray:
-        return left.transposed(weights @ (left @ v)) / n
-
-    operator = LinearOperator((n_genes, n_genes), matvec=product, dtype=np.float64)
+def _eigen(left: _Left, weights: sparse.csr_matrix, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n_genes = len(left.scale)
     start = np.random.default_rng(0).standard_normal(n_genes)
+    operator = _operator(left, weights, ends)
     values, vectors = eigsh(operator, k=min(_MOST, left.rank), which="LA", v0=start, tol=1e-3)
     order = np.argsort(-values)
     return values[order], vectors[:, order]
+
+
+def _operator(left: _Left, weights: sparse.csr_matrix, ends: np.ndarray) -> np.ndarray | LinearOperator:
+    """R' W R / n; of many genes only its products with vectors."""
+    n, n_genes = weights.shape[0], len(left.scale)
+    if n_genes > _MANY_GENES:
+        shape = (n_genes, n_genes)
+        return LinearOperator(shape, matvec=lambda v: left.transposed(weights @ (left @ v)) / n, dtype=np.float32)
+    total = np.zeros((n_genes, n_genes))
+    for first, last in zip(ends[:-1], ends[1:], strict=True):
+        rest = left.rows(slice(first, last))
+        total += rest.T @ (weights[first:last, first:last] @ rest)
+    return total / n
 
 
 def _neighbour_mean(coords: np.ndarray, ends: np.ndarray) -> sparse.csr_matrix:
@@ -158,7 +178,7 @@ def _neighbour_mean(coords: np.ndarray, ends: np.ndarray) -> sparse.csr_matrix:
         near = cKDTree(place).query(place, k=np.arange(2, k + 2))[1]
         mean = sparse.csr_matrix((np.full(n * k, 1 / k), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
         blocks.append((mean + mean.T) / 2)
-    return sparse.block_diag(blocks, format="csr")
+    return sparse.block_diag(blocks, format="csr", dtype=np.float32)
 
 
 def _patches(coords: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

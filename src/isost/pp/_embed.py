@@ -7,7 +7,8 @@ import dask
 import numpy as np
 import scanpy as sc
 from anndata import AnnData
-from scipy import sparse
+from scipy import linalg, sparse
+from sklearn.utils.extmath import svd_flip
 
 from isost._core.checks import Problems, check_adata, show
 from isost._core.decoder import MEAN_KEY, least_squares_loadings
@@ -19,8 +20,9 @@ from isost._core.requests import as_number, as_whole
 from isost._logging import logger
 
 # Up to so many genes their covariance is computed, in one pass over the cells; beyond, Lanczos steps take less time.
-# That is sooner for a sparse matrix, whose product with itself is slow.
-COVARIANCE_GENES_SPARSE, COVARIANCE_GENES_DENSE = 500, 4000
+# That is sooner for a matrix with few values that are not zero, as the product of dense blocks does not gain by zeros.
+COVARIANCE_GENES, COVARIANCE_GENES_SPARSE = 4000, 500
+LANCZOS_COST = 50_000  # of a value that is not zero, in products of the covariance
 
 # Components whose variance is this far below the first are rounding errors of float32.
 LEAST_VARIANCE = 1e-7
@@ -110,31 +112,32 @@ def embed(
     how = choose_normalisation(summary, target_sum=target_sum, log1p=log1p, layer=layer)
     logger.info("embed: %s holds %s", where, how)
     matrix = lognormalise(adata, how)
-    _check_variation(matrix, where)
+    mean = _mean_of_genes(matrix, where)
     with dask.config.set(scheduler="threads"):  # an open file is read here, whatever scheduler is active
         mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
-        pca = _decompose(matrix if mask is None else matrix[:, mask], n_comps, rng)
-    loadings = pca.varm["PCs"] if mask is None else _extend_loadings(matrix, mask, pca)
-    total = sum(np.asarray(block.sum(axis=0, dtype=np.float64)).ravel() for _, block in row_blocks(matrix))
+        used, its_mean = (matrix, mean) if mask is None else (matrix[:, mask], mean[mask])
+        scores, loadings, variance, ratio = _decompose(used, its_mean, n_comps, rng)
+    if mask is not None:
+        loadings = _extend_loadings(matrix, mask, scores, loadings)
 
-    adata.obsm["X_pca"] = pca.obsm["X_pca"]
+    adata.obsm["X_pca"] = scores
     adata.varm["PCs"] = loadings.astype(np.float32)
-    adata.var[MEAN_KEY] = (total / adata.n_obs).astype(np.float32)
+    adata.var[MEAN_KEY] = mean.astype(np.float32)
     if mask is not None:
         adata.var["highly_variable"] = mask
     adata.uns["pca"] = {
         "params": {"zero_center": True, "use_highly_variable": mask is not None, "mean": MEAN_KEY},
-        "variance": pca.uns["pca"]["variance"],
-        "variance_ratio": pca.uns["pca"]["variance_ratio"],
+        "variance": variance,
+        "variance_ratio": ratio,
     }
-    kept = pca.obsm["X_pca"].shape[1]
+    kept = scores.shape[1]
     adata.uns["isost"] = dict(adata.uns.get("isost", {})) | {"embed": how.to_uns() | {"n_comps": kept}}
     logger.info(
         "embed: wrote obsm['X_pca'] (%d x %d), varm['PCs'], var[%r], uns['isost']; %.0f%% of the variance, %.1f s",
         adata.n_obs,
         kept,
         MEAN_KEY,
-        100 * pca.uns["pca"]["variance_ratio"].sum(),
+        100 * ratio.sum(),
         perf_counter() - started,
     )
 
@@ -209,18 +212,22 @@ def _inspect(matrix: Any, where: str) -> Summary:
     return summary
 
 
-def _check_variation(matrix: Any, where: str) -> None:
-    low, high = np.full(matrix.shape[1], np.inf), np.full(matrix.shape[1], -np.inf)
+def _mean_of_genes(matrix: Any, where: str) -> np.ndarray:
+    """Compute the mean (G,) of each gene, of which one has to vary."""
+    n_cells, n_genes = matrix.shape
+    total, low, high = np.zeros(n_genes), np.full(n_genes, np.inf), np.full(n_genes, -np.inf)
     for _, block in row_blocks(matrix):
         extremes = [block.min(axis=0), block.max(axis=0)]
         least, most = (part.toarray() if sparse.issparse(part) else part for part in extremes)
         low, high = np.minimum(low, least.ravel()), np.maximum(high, most.ravel())
+        total += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
     # Components of cells that are all alike would be rounding errors.
     if not np.any(high - low > SAME_VALUE * max(-low.min(), high.max())):
         raise ValueError(
             f"{where}: expected values that differ between cells, found the same in all of them. "
             "Next: name the layer that holds the counts by layer=..."
         )
+    return total / n_cells
 
 
 def _select_genes(
@@ -253,38 +260,54 @@ def _select_genes(
     return mask
 
 
-def _decompose(matrix: Any, n_comps: int, rng: Rng) -> AnnData:
+def _decompose(matrix: Any, mean: np.ndarray, n_comps: int, rng: Rng) -> tuple[np.ndarray, ...]:
+    """Find the scores (n, P), the loadings (G, P), and the variance and its ratio (P,) of the principal components."""
     n_cells, n_genes = matrix.shape
     most = min(n_cells, n_genes) - 1
     if n_comps > most:
         logger.info("embed: %d components, as %d cells x %d genes have no more", most, n_cells, n_genes)
-    few = COVARIANCE_GENES_SPARSE if sparse.issparse(matrix) else COVARIANCE_GENES_DENSE
-    if is_lazy(matrix) and n_genes > COVARIANCE_GENES_DENSE:
+    if is_lazy(matrix) and n_genes > COVARIANCE_GENES:
         logger.info("embed: %d genes are too many for their covariance, so their expression is read into memory; "
                     "n_top_genes=... takes fewer", n_genes)  # fmt: skip
         matrix = matrix.compute()
+    n_comps, few = min(n_comps, most), COVARIANCE_GENES
+    if sparse.issparse(matrix):
+        few = np.clip(LANCZOS_COST * matrix.nnz / (n_cells * n_genes), COVARIANCE_GENES_SPARSE, COVARIANCE_GENES)
     by_covariance = n_genes <= few or is_lazy(matrix)
-    pca = AnnData(matrix)
-    sc.pp.pca(
-        pca,
-        n_comps=min(n_comps, most),
-        svd_solver="covariance_eigh" if by_covariance else "arpack",
-        random_state=0 if by_covariance else int(numpy_generator(rng).integers(2**31)),
-        mask_var=None,
-    )
-    pca.obsm["X_pca"] = np.asarray(pca.obsm["X_pca"])
-    variance = pca.uns["pca"]["variance"]
+    parts = _of_covariance(matrix, mean, n_comps) if by_covariance else _of_lanczos(matrix, n_comps, rng)
+    variance = parts[2]
     keep = variance > LEAST_VARIANCE * variance[0]
     if not keep.all():
         logger.info("embed: %d of %d components vary, the others are left out", keep.sum(), len(keep))
-        pca.obsm["X_pca"] = pca.obsm["X_pca"][:, keep]
-        pca.varm["PCs"] = pca.varm["PCs"][:, keep]
-        pca.uns["pca"] = {name: pca.uns["pca"][name][keep] for name in ("variance", "variance_ratio")}
-    return pca
+    return tuple(part[..., keep] for part in parts)
 
 
-def _extend_loadings(matrix: Any, mask: np.ndarray, pca: AnnData) -> np.ndarray:
-    loadings = np.empty((len(mask), pca.obsm["X_pca"].shape[1]))
-    loadings[mask] = pca.varm["PCs"]
-    loadings[~mask] = least_squares_loadings(matrix[:, ~mask], pca.obsm["X_pca"].astype(np.float64))
+def _of_covariance(matrix: Any, mean: np.ndarray, n_comps: int) -> tuple[np.ndarray, ...]:
+    # A product of dense blocks takes much less time than one of sparse matrices, and in float64 rounding is no matter.
+    n_cells, n_genes = matrix.shape
+    covariance = np.zeros((n_genes, n_genes))
+    for _, block in row_blocks(matrix):
+        centred = (block if isinstance(block, np.ndarray) else block.toarray()) - mean
+        covariance += centred.T @ centred
+    covariance /= n_cells - 1
+    total = np.trace(covariance)
+    variance, vectors = linalg.eigh(covariance, subset_by_index=(n_genes - n_comps, n_genes - 1), overwrite_a=True)
+    variance = variance[::-1]
+    loadings = svd_flip(None, vectors.T[::-1], u_based_decision=False)[1].T
+    scores = np.empty((n_cells, n_comps), dtype=np.float32)
+    for rows, block in row_blocks(matrix):
+        scores[rows] = block @ loadings - mean @ loadings
+    return scores, loadings, variance.astype(np.float32), (variance / total).astype(np.float32)
+
+
+def _of_lanczos(matrix: np.ndarray | sparse.csr_matrix, n_comps: int, rng: Rng) -> tuple[np.ndarray, ...]:
+    pca, seed = AnnData(matrix), int(numpy_generator(rng).integers(2**31))
+    sc.pp.pca(pca, n_comps=n_comps, svd_solver="arpack", random_state=seed, mask_var=None)
+    return pca.obsm["X_pca"], pca.varm["PCs"], *(pca.uns["pca"][name] for name in ("variance", "variance_ratio"))
+
+
+def _extend_loadings(matrix: Any, mask: np.ndarray, scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    loadings = np.empty((len(mask), scores.shape[1]))
+    loadings[mask] = inside
+    loadings[~mask] = least_squares_loadings(matrix[:, ~mask], scores.astype(np.float64))
     return loadings

@@ -36,6 +36,32 @@ def test_scores_are_those_of_plain_scanpy(adata):
 
 
 @pytest.mark.parametrize("as_sparse", [False, True])
+def test_components_are_those_of_float64_in_blocks_too(make_stack, monkeypatch, as_sparse):
+    adata = make_stack(n=20, n_genes=12, as_sparse=as_sparse)
+    monkeypatch.setattr("isost._core.expression.BLOCK", 7 * 12)
+    isost.pp.embed(adata, n_comps=5)
+    expected = dense(lognormalise(adata)).astype(np.float64)
+    expected -= expected.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(expected.T))
+    vectors = vectors[:, :-6:-1] * np.sign((vectors[:, :-6:-1] * adata.varm["PCs"]).sum(axis=0))
+    np.testing.assert_allclose(adata.varm["PCs"], vectors, atol=1e-6)
+    np.testing.assert_allclose(adata.obsm["X_pca"], expected @ vectors, atol=1e-5)
+    np.testing.assert_allclose(adata.uns["pca"]["variance"], values[:-6:-1], rtol=1e-6)
+    np.testing.assert_allclose(adata.uns["pca"]["variance_ratio"], (values / values.sum())[:-6:-1], rtol=1e-6)
+
+
+def test_lanczos_steps_find_what_the_covariance_has(adata, monkeypatch):
+    few = adata.copy()
+    isost.pp.embed(few, n_comps=4)
+    monkeypatch.setattr("isost.pp._embed.COVARIANCE_GENES_SPARSE", 0)
+    monkeypatch.setattr("isost.pp._embed.LANCZOS_COST", 0)
+    isost.pp.embed(adata, n_comps=4, rng=0)
+    np.testing.assert_allclose(adata.varm["PCs"], few.varm["PCs"], atol=1e-4)
+    np.testing.assert_allclose(adata.obsm["X_pca"], few.obsm["X_pca"], atol=1e-3)
+    np.testing.assert_allclose(adata.uns["pca"]["variance"], few.uns["pca"]["variance"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("as_sparse", [False, True])
 @pytest.mark.parametrize("n_genes", [30, 600])
 def test_all_components_decode_to_the_log_normalised_data(make_stack, as_sparse, n_genes):
     # 20 cells of 30 or more genes have 19 components and no more.
