@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
+from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.spatial import cKDTree
 
@@ -148,10 +149,13 @@ def _shared(left: _Left, coords: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def _eigen(left: _Left, weights: sparse.csr_matrix, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n_genes = len(left.scale)
-    start = np.random.default_rng(0).standard_normal(n_genes)
+    n_genes, k = len(left.scale), min(_MOST, left.rank)
     operator = _operator(left, weights, ends)
-    values, vectors = eigsh(operator, k=min(_MOST, left.rank), which="LA", v0=start, tol=1e-3)
+    if isinstance(operator, np.ndarray):
+        values, vectors = eigh(operator, subset_by_index=(n_genes - k, n_genes - 1))
+    else:
+        start = np.random.default_rng(0).standard_normal(n_genes)
+        values, vectors = eigsh(operator, k=k, which="LA", v0=start, tol=1e-3)
     order = np.argsort(-values)
     return values[order], vectors[:, order]
 
