@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from isost._core import bridge
 from isost._core.bridge import BridgeObjective, default_sigma_xy
+from isost._core.guard import Belief
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 
@@ -186,6 +188,22 @@ def test_a_cell_whose_mass_does_not_arrive_teaches_nothing(moving: Callable[...,
 
     assert loss(mass=0.0, stray=100.0) == loss(mass=0.0, stray=0.0)
     assert loss(mass=0.5, stray=100.0) > 10 * loss(mass=0.5, stray=0.0)
+
+
+@pytest.mark.parametrize("masses", ["area", "cells"])
+def test_cells_weigh_alike_where_they_are_what_is_carried(
+    moving: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch, masses: str
+) -> None:
+    """Tissue counts by the share of it that has a place, whole cells all alike, also those that have none."""
+    monkeypatch.setattr(bridge, "_believed", lambda *_: Belief(1.0, 1.0, masses))
+    stack = moving(straight)
+    gone = stack.coords[:, 0] < np.where(stack.section_index == 1, 150.0, -np.inf)
+    stack = replace(stack, coords=np.where(gone[:, None], stack.coords + [5e3, 0, 0], stack.coords))
+    problem = BridgeObjective(still_model(stack), stack, settings(), torch.Generator().manual_seed(0))
+    mass = problem.bridges["forward"][0].mass.numpy()
+    arriving = problem.ahead[0].mass
+    assert arriving.min() < 0.5 < arriving.max()
+    np.testing.assert_allclose(mass, arriving if masses == "area" else 1.0, rtol=1e-6)
 
 
 def test_positions_alone_can_be_bridged(stack_of: Callable[..., Stack], moving: Callable[..., Stack]) -> None:

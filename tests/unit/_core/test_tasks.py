@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,20 @@ def all_die_once(values: np.ndarray, folder: Path, number: int) -> int:
 
 def failing(number: int) -> int:
     raise ValueError(f"no {number}")
+
+
+def waiting_for_each_other(barrier: threading.Barrier, number: int) -> int:
+    barrier.wait(timeout=20)
+    return number
+
+
+def test_threads_run_calls_at_once_and_pass_errors_on() -> None:
+    """Each call waits for the other, which calls that come one after the other never could."""
+    barrier = threading.Barrier(2)
+    found = dict(run(waiting_for_each_other, [(0,), (1,), (2,), (3,)], shared=(barrier,), n_threads=2))
+    assert found == {0: 0, 1: 1, 2: 2, 3: 3}
+    with pytest.raises(ValueError, match="no 1"):
+        list(run(failing, [(1,)] * 8, n_threads=2))
 
 
 def test_without_a_client_calls_run_here_in_order() -> None:
