@@ -105,18 +105,18 @@ def test_cells_of_a_thick_section_each_keep_their_depth(stack: Stack) -> None:
 
 
 def test_planes_are_slabs_of_an_eighth_of_the_gap(stack: Stack) -> None:
-    rows = np.arange(stack.n_cells)
-    plane, depths = _planes(stack, rows)
+    every = range(stack.n_sections)
+    plane, depths = _planes(stack, every)
     np.testing.assert_array_equal(plane, stack.section_index)
     np.testing.assert_allclose(depths, DEPTHS)
     # a hair of unevenness makes no slabs
     draw = np.random.default_rng(0)
-    uneven = stack.coords + np.column_stack([np.zeros((len(rows), 2)), draw.uniform(-2, 2, len(rows))])
-    plane, depths = _planes(replace(stack, coords=uneven), rows)
+    uneven = stack.coords + np.column_stack([np.zeros((stack.n_cells, 2)), draw.uniform(-2, 2, stack.n_cells)])
+    plane, depths = _planes(replace(stack, coords=uneven), every)
     np.testing.assert_array_equal(plane, stack.section_index)
     np.testing.assert_allclose(depths, DEPTHS, atol=1.0)
-    thick = stack.coords + np.column_stack([np.zeros((len(rows), 2)), draw.uniform(-20, 20, len(rows))])
-    plane, depths = _planes(replace(stack, coords=thick), rows)
+    thick = stack.coords + np.column_stack([np.zeros((stack.n_cells, 2)), draw.uniform(-20, 20, stack.n_cells)])
+    plane, depths = _planes(replace(stack, coords=thick), every)
     assert np.abs(thick[:, 2] - depths[plane]).max() < 50.0 / 8
     assert 6 * 6 <= len(depths) <= 8 * 6
     # no slab mixes sections

@@ -111,7 +111,7 @@ def _leave_out(
     rest = stack.select([other for other in range(stack.n_sections) if other != k])
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
     rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
-    coords, measured = stack.coords[rows], stack.scores[rows]
+    coords, measured = stack.coords[rows], stack.scores_of(rows)
     gap = GapField(Paths(model, rest), k - 1, hyper, centre)
     frame = gap.to_frame(coords)
     mean, variance = gap.at(frame, coords[:, 2])

@@ -66,7 +66,7 @@ def correct_sections(stack: Stack) -> tuple[Stack, dict[str, dict[str, float]]]:
     report: dict[str, dict[str, float]] = {}
     for k, (error, without) in sorted(bad.items()):
         offset, log_gain = sections.effect(k, good)
-        scores[stack.slice_of(k)] += sections.change(k, stack.scores[stack.slice_of(k)], offset, log_gain)
+        scores[stack.slice_of(k)] += sections.change(k, stack.scores_of(stack.slice_of(k)), offset, log_gain)
         report[stack.names[k]] = {
             "offset": float(np.abs(offset).mean()), "gain": float(np.exp(np.abs(log_gain).mean())),
             "error": error, "error_without": without,

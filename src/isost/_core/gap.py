@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -52,21 +53,20 @@ class GapField:
         self._depths = stack.depths[[lower, lower + 1]]
         self._sections = (lower, lower + 1)
         chosen = [k for k in range(lower - _REACH + 1, lower + _REACH + 1) if 0 <= k < stack.n_sections]
-        rows = np.concatenate([np.arange(stack.starts[k], stack.starts[k + 1]) for k in chosen])
-        self._frame = np.full((stack.n_cells, 2), np.nan, dtype=np.float64)
-        for k in chosen:
-            self._frame[stack.slice_of(k)] = paths.at(k, paths.middle(lower))
-        plane, depths = _planes(stack, rows)
-        bounds = self._frame[rows].min(axis=0), self._frame[rows].max(axis=0)
-        values = stack.scores[rows]
+        self._first = stack.starts[chosen[0]]
+        rows = slice(self._first, stack.starts[chosen[-1] + 1])
+        self._frame = np.concatenate([paths.at(k, paths.middle(lower)) for k in chosen])
+        plane, depths = _planes(stack, chosen)
+        bounds = self._frame.min(axis=0), self._frame.max(axis=0)
+        values = stack.scores_of(rows) - centre.astype(np.float32)
         self._groups: list[tuple[np.ndarray, FewCells | Planes, Any]] = []
         for covariance, columns in hyper.groups():
             solved: FewCells | Planes
-            if len(rows) <= _FEW:
-                solved = FewCells(self._frame[rows], stack.coords[rows, 2], covariance)
+            if len(values) <= _FEW:
+                solved = FewCells(self._frame, stack.coords[rows, 2], covariance)
             else:
-                solved = Planes(self._frame[rows], plane, depths, covariance, bounds)
-            mean = solved.mean(values[:, columns] - centre[columns], hyper.ratio[columns])
+                solved = Planes(self._frame, plane, depths, covariance, bounds)
+            mean = solved.mean(values[:, columns], hyper.ratio[columns])
             self._groups.append((columns, solved, mean))
         self._blend = blend
         self._simple = self.sides(blend.width) if blend else None
@@ -74,8 +74,8 @@ class GapField:
     def sides(self, width: float) -> Sides:
         """Kernel means over the two sections that bound the gap."""
         rows = [self._stack.slice_of(k) for k in self._sections]
-        scores = self._stack.scores
-        return Sides([self._frame[one] for one in rows], [scores[one] for one in rows], self._depths, width)
+        place = [self._frame[one.start - self._first : one.stop - self._first] for one in rows]
+        return Sides(place, [self._stack.scores_of(one) for one in rows], self._depths, width)
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
@@ -112,10 +112,10 @@ class GapField:
         return found
 
     def _mean(self, place: np.ndarray, z: np.ndarray) -> np.ndarray:
-        mean = np.empty((len(place), len(self._centre)))
+        mean = np.empty((len(place), len(self._centre)), np.float32)
         for columns, solved, state in self._groups:
             mean[:, columns] = solved.at(state, place, z)
-        mean += self._centre
+        mean += self._centre.astype(np.float32)
         if self._blend and self._simple:
             simple, known = self._simple.at(place, z, self._blend.sharpness)
             mean += known[:, None] * self._blend.weight * (simple - mean)
@@ -137,8 +137,7 @@ class GapField:
     def _shift(self, z: float) -> tuple[cKDTree, np.ndarray]:
         """Where cells are at a depth, and how far each then is from its place in the frame."""
         place, rows, _ = self._paths.clouds(z)
-        known = ~np.isnan(self._frame[rows, 0])
-        return cKDTree(place[known]), self._frame[rows[known]] - place[known]
+        return cKDTree(place), self._frame[rows - self._first] - place
 
 
 def hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -168,12 +167,12 @@ def aligned_views(paths: Paths, *, n_gaps: int = 3) -> list[Stack]:
     return views
 
 
-def _planes(stack: Stack, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the plane of each row and depths of the planes; a thick section counts as several thin ones."""
-    section, z = stack.section_index[rows], stack.coords[rows, 2]
-    slab = np.floor((z - stack.depths[0]) / (_SLAB * float(np.median(np.diff(stack.depths))))).astype(np.int64)
-    thin = np.array([np.ptp(stack.coords[stack.slice_of(k), 2]) for k in range(stack.n_sections)])
-    slab[thin[section] < _SLAB * np.median(np.diff(stack.depths))] = 0
-    _, plane = np.unique(np.column_stack([section, slab]), axis=0, return_inverse=True)
+def _planes(stack: Stack, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Plane of each cell of adjacent sections and depths of the planes; a thick section counts as several thin ones."""
+    of_section = [stack.coords[stack.slice_of(k), 2] for k in chosen]
+    thick = _SLAB * float(np.median(np.diff(stack.depths)))
+    slabs = [np.floor((z - stack.depths[0]) / thick) * (np.ptp(z) >= thick) for z in of_section]
+    z, section = np.concatenate(of_section), np.repeat(chosen, [len(z) for z in of_section])
+    _, plane = np.unique(np.column_stack([section, np.concatenate(slabs)]), axis=0, return_inverse=True)
     plane = plane.ravel()
     return plane, np.bincount(plane, z) / np.bincount(plane)

@@ -120,7 +120,13 @@ class Stack:
     @property
     def scores(self) -> np.ndarray:
         """(n, P + Q) float32: features, then the scores of the remainder. The field is of these."""
-        return self.features if self.remainder is None else np.hstack([self.features, self.remainder.scores])
+        return self.scores_of(slice(None))
+
+    def scores_of(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Scores of some cells."""
+        if self.remainder is None:
+            return self.features[rows]
+        return np.hstack([self.features[rows], self.remainder.scores[rows]])
 
     def loadings_of(self, index: np.ndarray) -> np.ndarray:
         """(len(index), P + Q) float32 loadings of the scores, of genes `index` of the decoder.
