@@ -79,6 +79,27 @@ def test_where_nothing_moves_it_is_the_posterior_given_four_sections(stack: Stac
     assert np.sqrt(((found - exact) ** 2).mean()) < (0.06 if solver == "grid" else 1e-4) * exact.std()
 
 
+def test_every_score_has_the_variance_of_its_own_covariance(stack: Stack, solver: str) -> None:
+    """Scores of unlike lengths and noise, asked together and one by one."""
+    n = 6
+    draw = np.random.default_rng(4)
+    many = replace(stack, features=draw.normal(size=(stack.n_cells, n)).astype(np.float32))
+    hyper = Hyperparameters(
+        np.array([20.0, 20.0, 40.0, 40.0, 80.0, 20.0]), np.array([25.0, 25.0, 50.0, 400.0, 50.0, 400.0]),
+        np.array([0.01, 10.0, 0.2, 0.2, 5.0, 10.0]), np.linspace(0.5, 2.0, n),
+    )  # fmt: skip
+    gap = GapField(Paths(still(many), many), 2, hyper, np.zeros(n))
+    at = places(110.0)
+    found = gap.at(at[:, :2], at[:, 2])[1]
+    for k in range(n):
+        alone = GapField(
+            Paths(still(many), replace(many, features=many.features[:, [k]])), 2,
+            Hyperparameters(*(getattr(hyper, name)[[k]] for name in ("length", "depth_length", "ratio", "noise"))),
+            np.zeros(1),
+        ).at(at[:, :2], at[:, 2])[1]  # fmt: skip
+        np.testing.assert_allclose(found[:, [k]], alone, rtol=1e-4)
+
+
 def test_sections_beyond_the_reach_do_not_matter(stack: Stack) -> None:
     other = stack.features.copy()
     other[:N] += 100.0

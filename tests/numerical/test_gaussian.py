@@ -96,6 +96,35 @@ def test_the_variance_is_that_of_dense_matrices(ratio: float, within: float) -> 
     assert np.corrcoef(found, exact)[0, 1] > 0.85
 
 
+@pytest.mark.parametrize(("ratio", "within"), [(0.02, 0.06), (0.3, 0.12), (3.0, 0.3)])
+def test_a_cell_does_not_count_itself_twice(ratio: float, within: float) -> None:
+    """At cells' own places, whose leverage is of this variance, with a length below the spacing of cells."""
+    draw = np.random.default_rng(1)
+    plane = draw.integers(0, 3, 900)
+    coords = np.column_stack([draw.uniform(0, 200, (900, 2)), DEPTHS[plane]])
+    covariance = Covariance(length=5.0, depth_length=60.0)
+    inner = ((coords[:, :2] > 20) & (coords[:, :2] < 180)).all(axis=1)
+    inside, across = ratio * matrix(coords, coords, covariance) + np.eye(900), matrix(coords[inner], coords, covariance)
+    exact = 1 - ratio * np.einsum("ij,ji->i", across, np.linalg.solve(inside, across.T))
+    planes = Planes(coords[:, :2], plane, DEPTHS, covariance, (np.zeros(2), np.full(2, 200.0)))
+    off = np.log(planes.variance(np.array([ratio]), coords[inner, :2], coords[inner, 2])[:, 0] / exact)
+    assert np.abs(off.mean()) < within and off.std() < within
+
+
+def test_many_planes_are_pooled_for_the_variance() -> None:
+    """As a thick section has: eight tell about as much as the thirty-two that there are."""
+    draw = np.random.default_rng(0)
+    depths = np.sort(draw.uniform(0, 100, 32))
+    plane = draw.integers(0, 32, 2000)
+    coords = np.column_stack([draw.uniform(0, 200, (2000, 2)), depths[plane]])
+    at = np.column_stack([draw.uniform(0, 200, (100, 2)), draw.uniform(0, 100, 100)])
+    inside, across = matrix(coords, coords) + np.eye(2000), matrix(at, coords)
+    exact = 1 - np.einsum("ij,ji->i", across, np.linalg.solve(inside, across.T))
+    planes = Planes(coords[:, :2], plane, depths, COVARIANCE, (np.zeros(2), np.full(2, 200.0)))
+    off = np.log(planes.variance(np.ones(1), at[:, :2], at[:, 2])[:, 0] / exact)
+    assert np.abs(off.mean()) < 0.1 and off.std() < 0.15
+
+
 def test_the_variance_has_known_limits(planes: Planes, cells: tuple[np.ndarray, np.ndarray]) -> None:
     """One far from the cells and under endless noise; without noise, what lies open between the planes."""
     coords, _ = cells
@@ -121,7 +150,7 @@ def test_the_integral_over_frequencies_is_exact_for_one_plane(ratio: float) -> N
     coords = draw.uniform(-400, 400, (20_000, 2))
     one = Planes(coords, np.zeros(20_000, np.int64), np.zeros(1), COVARIANCE, (np.full(2, -400.0), np.full(2, 400.0)))
     found = one.variance(np.array([ratio]), np.zeros((1, 2)), np.zeros(1)).item()
-    rho = float(one._parts[0].density(np.zeros((1, 2))).item())
+    rho = float(one._parts[0].density(np.zeros((1, 2)), one._blur).item())
     assert rho == pytest.approx(20_000 / 800**2, rel=0.3)
     q = (np.arange(200_000) + 0.5) * 2e-6
     short, long = (np.pi * length**2 * np.exp(-((length * q) ** 2) / 2) for length in (25.0, 75.0))

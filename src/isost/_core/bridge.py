@@ -24,6 +24,8 @@ DEFAULTS = {
     "max_cells": 1024,
 }  # fmt: skip
 
+_CELLS_AT_ONCE = 400_000  # of sections that are coupled at the same time, of some 3 kB a cell
+
 
 @dataclass(frozen=True)
 class Bridge:
@@ -155,7 +157,9 @@ class BridgeObjective:
         found = [checkpoint.get(name) for name in names]
         missing = [number for number, kept in enumerate(found) if kept is None]
         calls = [(*self._sections[pairs[number][0]], *self._sections[pairs[number][1]], options) for number in missing]
-        for done, coupling in run(_coupled, calls, n_threads=torch.get_num_threads()):
+        largest = max(len(place) for place, _ in self._sections)
+        n_threads = int(np.clip(_CELLS_AT_ONCE / largest, 1, torch.get_num_threads()))
+        for done, coupling in run(_coupled, calls, n_threads=n_threads):
             number = missing[done]
             found[number] = coupling
             checkpoint.put(names[number], coupling)

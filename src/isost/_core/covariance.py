@@ -19,7 +19,6 @@ _DEPTH_LENGTHS = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # of the median gap
 _RATIOS = np.geomspace(1e-3, 100, 16)
 _MAX_GROUPS = 500  # aggregated cells in an exact problem
 _N_WINDOWS = 2
-_MOST_KINDS = 12
 
 
 @dataclass(frozen=True)
@@ -46,41 +45,6 @@ class Hyperparameters:
         pairs = np.stack([self.length, self.depth_length], axis=1)
         unique, member = np.unique(pairs, axis=0, return_inverse=True)
         return [(Covariance(*pair), np.flatnonzero(member.ravel() == i)) for i, pair in enumerate(unique.tolist())]
-
-    def alike(self, at_most: int = _MOST_KINDS) -> list[tuple[int, np.ndarray, list[np.ndarray]]]:
-        """Features whose posterior variances are taken as one, but for the prior's.
-
-        Few of many: the rarest kinds join those that are most like them.
-
-        Returns
-        -------
-        Of groups their numbers, the ratio of each kind, and its columns.
-        """
-        kinds: list[tuple[int, float, np.ndarray]] = []
-        for number, (_, columns) in enumerate(self.groups()):
-            level = np.round(np.log10(self.ratio[columns])).astype(int)
-            for one in np.unique(level):
-                own = columns[level == one]
-                kinds.append((number, float(np.median(self.ratio[own])), own))
-        while len(kinds) > at_most:
-            rarest = min(range(len(kinds)), key=lambda i: len(kinds[i][2]))
-            joining = kinds.pop(rarest)
-            nearest = min(range(len(kinds)), key=lambda i: self._unlike(joining, kinds[i]))
-            number, ratio, columns = kinds[nearest]
-            kinds[nearest] = number, ratio, np.concatenate([columns, joining[2]])
-        found = []
-        for number in sorted({number for number, _, _ in kinds}):
-            own = [(ratio, columns) for group, ratio, columns in kinds if group == number]
-            found.append((number, np.array([ratio for ratio, _ in own]), [columns for _, columns in own]))
-        return found
-
-    def _unlike(self, one: tuple[int, float, np.ndarray], other: tuple[int, float, np.ndarray]) -> float:
-        """How much the logarithms of lengths and ratios differ."""
-        a, b = one[2][0], other[2][0]
-        lengths = abs(np.log(self.length[a] / self.length[b])) + abs(
-            np.log(self.depth_length[a] / self.depth_length[b])
-        )
-        return float(lengths + abs(np.log(one[1] / other[1])))
 
 
 def estimate(stack: Stack, *, views: Sequence[Stack] | None = None, seed: int = 0) -> Hyperparameters:

@@ -84,11 +84,10 @@ class GapField:
     def at(self, place: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance at ``(n, 2)`` places of the frame and ``(n,)`` depths."""
         var = np.empty((len(place), len(self._centre)), np.float32)
-        prior = self._hyper.noise * self._hyper.ratio
-        for number, ratios, kinds in self._hyper.alike():
-            variance = self._groups[number][1].variance(ratios, place, z)
-            for own, columns in zip(variance.T, kinds, strict=True):
-                var[:, columns] = prior[columns] * own[:, None]
+        for columns, solved, _ in self._groups:
+            ratio, same = np.unique(self._hyper.ratio[columns], return_inverse=True)
+            var[:, columns] = solved.variance(ratio, place, z)[:, same]
+        var *= (self._hyper.noise * self._hyper.ratio).astype(np.float32)
         return self._mean(place, z), var
 
     def mean(self, coords: np.ndarray) -> np.ndarray:

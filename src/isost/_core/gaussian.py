@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy import ndimage, sparse
+
+from isost._core.graph import median_spacing
+from isost._core.spectral import known_share
 
 _LONG = 3.0  # length of the long component over that of the short one
 _STEPS_PER_LENGTH = 2.0
@@ -23,12 +25,10 @@ _AWAY = 3.0  # lengths from the nearest cell beyond which a place knows nothing
 _PADDING = 1.5  # lengths by which the grid is larger still: its prior variance falls off at the rim
 _BLOCK = 32  # rows of a banded product at once
 _TINY = 1e-30
+_MOST_PLANES = 8
+_EVEN = 1.0  # spacings
 _DONE = 0.125  # share of the columns that are solved at which the others go on without them
 _MAX_ENTRIES = 4_000_000  # of the white noise that is solved for at once
-
-# of the integral over frequencies: w = u^3, whose density gathers where w is small
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
-_NODES, _WEIGHTS = ((_NODES + 1) / 2) ** 3, _WEIGHTS * 3 * ((_NODES + 1) / 2) ** 2 / 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ class Planes:
         self._read = sparse.csr_matrix(sparse.hstack([part.read for part in self._parts]), dtype=np.float32)
         self._normal = sparse.csr_matrix(self._read.T @ self._read)
         self._cut = self._parts[0].size
-        self._depths = depths
+        # for the variance many planes count as a few, and cells as even over the distance between them
+        member = np.argsort(np.argsort(depths)) * min(_MOST_PLANES, len(depths)) // len(depths)
+        self._pool = np.eye(member.max() + 1)[member]
+        count = np.bincount(plane, minlength=len(depths))
+        self._pooled = (count * depths) @ self._pool / np.maximum(count @ self._pool, 1)
+        self._blur = max(0.5 * covariance.length, _EVEN * median_spacing(coords[plane == count.argmax()]))
 
     def mean(self, values: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
         """Posterior mean of each component on its grid, float32.
@@ -102,44 +107,11 @@ class Planes:
     def variance(self, ratio: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Posterior variances ``(m, R)`` at places and depths for each of ``(R,)`` ratios, for a prior of variance one.
 
-        As if the cells about a place went on alike for ever: with their density rho_k in plane k and the noise of a
-        cell 1 / ratio, the posterior falls apart by frequency q, and
-
-            var(x, z) = 1 - int k(q)' (S(q) + diag(1 / (ratio rho)))^-1 k(q) q dq / 2 pi,
-
-        where S and k are the spectral densities of the planes with each other and with z. The integral is over
-        w = exp(-(length q)^2 / 2) from 0 to 1.
+        As if the cells about a place went on alike for ever (`isost._core.spectral`).
         """
-        var = np.ones((len(z), len(ratio)))
-        step = max(1, _MAX_ENTRIES // (len(self._depths) ** 2 * len(_NODES)))
-        for first in range(0, len(z), step):
-            block = slice(first, first + step)
-            density = self._parts[0].density(coords[block])
-            for column, one in enumerate(ratio):
-                var[block, column] -= self._known(np.sqrt(one * density), z[block])
-        return np.maximum(var, 0.0)
-
-    def _known(self, root: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Share ``(m,)`` of the variance that cells tell, ``root (m, K)`` being of the ratio times their density."""
-        lag = np.abs(self._depths[:, None] - self._depths)
-        away = np.abs(self._depths[:, None] - z)
-        inside, across = np.zeros((*lag.shape, len(_NODES))), np.zeros((*away.shape, len(_NODES)))
-        for part, power in zip(self._parts, (1, _LONG**2), strict=True):
-            spectrum = np.pi * part.length**2 * _NODES**power
-            inside += np.exp(-lag / part.depth_length)[..., None] * spectrum
-            across += np.exp(-away / part.depth_length)[..., None] * spectrum
-        left = root.T[..., None]
-        rest = left * across
-        matrix = {(i, j): left[i] * left[j] * inside[i, j] + (i == j) for i in range(len(lag)) for j in range(i + 1)}
-        total = np.zeros_like(rest[0])
-        for i in range(len(lag)):  # elimination, of all places and frequencies at once
-            total += rest[i] ** 2 / matrix[i, i]
-            for j in range(i + 1, len(lag)):
-                share = matrix[j, i] / matrix[i, i]
-                rest[j] -= share * rest[i]
-                for k in range(i + 1, j + 1):
-                    matrix[j, k] -= share * matrix[k, i]
-        return total @ (_WEIGHTS / (2 * np.pi * self._parts[0].length ** 2 * _NODES))
+        density = self._parts[0].density(coords, self._blur) @ self._pool
+        lengths = [(part.length, part.depth_length) for part in self._parts]
+        return np.maximum(1 - known_share(lengths, self._pooled, density, ratio, z), 0.0)
 
     def _solve(self, data: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
         ratio = ratio.astype(np.float32)
@@ -176,6 +148,7 @@ class _Component:
         self._padding = _PADDING * length
         self._points = self._shape[0] * self._shape[1]
         self.length, self.depth_length = length, depth_length
+        self._density: np.ndarray | None = None
         self._depths = depths
         self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
         self._reach = _reach(length / self._step)
@@ -187,17 +160,15 @@ class _Component:
         columns = local.indices + np.repeat(plane.astype(np.int64), 4) * self._points
         self.read = sparse.csr_matrix((local.data, columns, local.indptr), shape=(len(coords), self.size))
 
-    def density(self, coords: np.ndarray) -> np.ndarray:
-        """Cells per unit area in each plane, ``(m, K)`` at ``(m, 2)`` places, by a Gaussian of half the length."""
+    def density(self, coords: np.ndarray, width: float) -> np.ndarray:
+        """Cells per unit area in each plane, ``(m, K)`` at ``(m, 2)`` places, by a Gaussian of this width."""
+        if self._density is None:
+            cells = np.asarray(self.read.sum(axis=0)).reshape(len(self._depths), *self._shape) / self._step**2
+            # depositing and reading widen it by 1/6 grid step squared each
+            sigma = max((width / self._step) ** 2 - 1 / 3, 0.0) ** 0.5
+            smooth = ndimage.gaussian_filter(cells, (0, sigma, sigma), mode="constant")
+            self._density = smooth.reshape(len(self._depths), -1).T
         return np.maximum(self._bilinear(coords) @ self._density, 0.0)
-
-    @cached_property
-    def _density(self) -> np.ndarray:
-        """``(points, K)``; depositing and reading widen the kernel by 1/6 grid step squared each."""
-        cells = np.asarray(self.read.sum(axis=0)).reshape(len(self._depths), *self._shape) / self._step**2
-        sigma = max((0.5 * self.length / self._step) ** 2 - 1 / 3, 0.0) ** 0.5
-        smooth = ndimage.gaussian_filter(cells, (0, sigma, sigma), mode="constant")
-        return smooth.reshape(len(self._depths), -1).T
 
     def factor(self, white: np.ndarray, *, transpose: bool) -> np.ndarray:
         """Apply (C x Gx x Gy), or its transpose; the G are symmetric."""
@@ -270,7 +241,7 @@ def _conjugate_gradients(
     operator: Callable[[np.ndarray, np.ndarray], np.ndarray],
     right: np.ndarray,
     *,
-    n_iter: int = 80,
+    n_iter: int = 300,
     tol: float = 1e-3,
 ) -> np.ndarray:
     """Solve operator(v, columns) = right for every column; columns of any size, so that float32 will do.
