@@ -30,7 +30,7 @@ from accuracy import is_there, prepare
 from stacks import REAL, STACKS, sampling_error
 
 import isost
-from isost._core import bridge, calibrate, field, gap, settle, stack
+from isost._core import bridge, calibrate, field, fit, gap, settle, stack
 from isost._core.clouds import variance_about
 from isost._core.covariance import Hyperparameters
 from isost._core.guard import Belief, believe
@@ -70,6 +70,9 @@ PARTS: dict[str, Callable[[], Any]] = {
     "the two neighbouring sections alone": lambda: _replaced(gap, "_REACH", 1),
     "nothing moves or changes": lambda: _replaced(bridge, "believe", _belief(motion=0.0, change=0.0)),
     "all of the coupled motion and change": lambda: _replaced(bridge, "believe", _belief(motion=1.0, change=1.0)),
+    "tissue is carried over, whatever is left out": lambda: _replaced(bridge, "believe", _belief(masses="area")),
+    "cells are carried over, whatever is left out": lambda: _replaced(bridge, "believe", _belief(masses="cells")),
+    "bad sections are not looked for": lambda: _replaced(fit, "correct_sections", lambda stack: (stack, {})),
     "single cells keep the mean of their section": lambda: _replaced(settle, "SHARES", (0.0,)),
     "no diffusion of expression": lambda: _replaced(settle, "lower_bound", lambda lacking: np.zeros(lacking.shape[1])),
     "no blend with simple predictors": lambda: _replaced(calibrate, "choose_blend", lambda *_: None),
@@ -82,7 +85,7 @@ PARTS: dict[str, Callable[[], Any]] = {
 def run(name: str, part: str) -> dict[str, Any]:
     """Fit and score one stack without one part."""
     logging.getLogger("isost").setLevel(logging.WARNING)
-    train, held, truth = prepare(name)
+    _, train, held, truth = prepare(name, 0)
     with PARTS[part]():
         fitted = Fit(isost.tl.fit(train, rng=0, progress=False), held.genes)
         scores = score_predictor(fitted, held.held_out, n_draws=3, seed=0)

@@ -29,6 +29,7 @@ import numpy as np
 CELLS = (2_000, 6_000, 20_000)  # of a section
 SECTIONS, SPACING, GENES, COMPONENTS, VOXEL = 54, 100.0, 1122, 50, 50.0
 EXTENT = 5_000.0
+WIDTH, ITERATIONS = 64, 30  # of the drift network; of the solver, for half of the scores
 STAGES = ("stack", "embed", "couple", "fit", "field", "section", "volume", "write", "all")
 
 
@@ -109,6 +110,7 @@ def measure(path: Path, folder: Path) -> dict[str, Any]:
 
     import isost
     from isost._core import bridge, field, fit, stream
+    from isost._core.gaussian import Planes
     from isost._core.stack import read_stack
 
     logging.getLogger("isost").setLevel(logging.WARNING)
@@ -136,6 +138,12 @@ def measure(path: Path, folder: Path) -> dict[str, Any]:
             meter.stage("volume"),
         ):
             sdata = isost.tl.reconstruct(None, fitted=fitted, voxel_size=VOXEL, output=folder / "out.zarr", rng=0)
+    counts["steps"] = fitted.model.n_steps(SPACING / fitted.model.config["depth_unit"])
+    counts["grid"] = sum(
+        len(columns) * solved._read.shape[1]
+        for columns, solved, _ in fitted.field._gap(0)._groups
+        if isinstance(solved, Planes)
+    )
     counts["voxels"] = int(np.prod(sdata.attrs["isost"]["shape"]))
     counts["inside"] = sdata.tables["isost_voxels"].n_obs if "isost_voxels" in sdata.tables else None
     counts["drawn"] = sdata.tables["isost_cells"].n_obs
@@ -171,11 +179,22 @@ def _best(work: Any, n: int = 5) -> float:
 
 
 def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
-    """Seconds that a stage takes at least: what it has to move and to compute, whichever way it does."""
-    n, nnz, scores, voxels = run["cells"], run["nnz"], run["scores"], run["voxels"]
+    """Seconds that the bytes and operations of a stage take at least at the speeds of this machine.
+
+    Counted is the arithmetic that the method prescribes: layers of the drift network at every evaluation, the entries
+    of a coupling at every scaling, the grids of the field at every iteration, and each array read and written once.
+    Neighbour searches and sorts count nothing.
+    """
+    n, nnz, scores, voxels, steps = run["cells"], run["nnz"], run["scores"], run["voxels"], run["steps"]
     inside, drawn = run["inside"] or voxels, run["drawn"]
     row = nnz / n
     channels = 2 * COMPONENTS + (scores - COMPONENTS) + 2  # mean, deviation, remainder, density, mask and ids
+    slabs = 4 * (voxels * channels + drawn * COMPONENTS)
+    drift = 2 * (3 * 4 * WIDTH + 2 * 4 * WIDTH**2 + 2 * WIDTH)  # multiply and add, in three layers and the last
+    # for the field one and a half gaps from both sides by the midpoint rule; for the cells one gap by Euler's
+    evaluations = 2 * n * steps * (1.5 * 2 + 1)
+    # two products with 15 diagonals along two axes, there and back
+    iteration = 2 * 2 * 2 * 15 * run["grid"] * (run["sections"] - 1)
 
     def least(moved: float = 0.0, operations: float = 0.0, written: float = 0.0) -> float:
         return max(moved / speed["memory"], operations / speed["operations"], written / speed["disk"])
@@ -185,19 +204,18 @@ def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
         "embed": least(16 * nnz, 2 * n * row**2 + 2 * nnz * COMPONENTS),
         # counts read twice (checked; remainder), sorted rows of components
         "stack": least(2 * 12 * nnz + 8 * n * COMPONENTS, 2 * nnz * (scores - COMPONENTS)),
-        # both ways, 100 scalings of a plan of 60 entries a cell, and their costs in P components
-        "couple": least(operations=2 * n * 60 * (100 * 4 + 3 * COMPONENTS)),
-        # a grid of a point for each cell and score is read and written twice an iteration, for 30 of them
-        "field": least(30 * 4 * 4 * n * scores),
-        "section": least(2 * 4 * (n / run["sections"]) * 2 * COMPONENTS),
-        # both read-outs of four planes at four corners for every score inside; cells; the slabs
+        # both ways, to the next and to itself, 100 scalings of a plan of 60 entries a cell, and their costs
+        "couple": least(operations=2 * 2 * n * 60 * (100 * 4 + 3 * COMPONENTS)),
+        # forwards and, twice as much, backwards, of a patch
+        "fit": least(operations=60 * 2 * (run["sections"] - 1) * 3 * drift * min(1024, n / run["sections"])),
+        "section": least(operations=2 * n / run["sections"] * steps * drift),
+        # carrying, iterations of the solver, both read-outs of four planes at four corners for every score inside
         "volume": least(
-            4 * inside * scores * 2 * 4 * 4 + 8 * drawn * COMPONENTS, 2 * inside * scores * 2 * 4 * 4,
-            4 * (voxels * channels + drawn * COMPONENTS),
+            4 * inside * scores * 2 * 4 * 4, evaluations * drift + ITERATIONS * iteration + inside * scores * 64, slabs
         ),
         # read, and written with half as much again for pyramid and tables
-        "write": least(4 * voxels * channels, written=1.5 * 4 * (voxels * channels + drawn * COMPONENTS)),
-    }  # fmt: skip
+        "write": least(slabs, written=1.5 * slabs),
+    }
 
 
 def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

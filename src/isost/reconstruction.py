@@ -106,6 +106,16 @@ class Reconstruction:
             If `z` or `n_samples` is no number.
         ValueError
             If `z` lies outside the stack.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.letters(200)
+        >>> isost.pp.embed(adata, n_comps=5)
+        >>> fitted = isost.tl.fit(adata, epochs=2, progress=False, rng=0)
+        >>> cells = fitted.section(40, rng=0)
+        >>> cells.shape, cells.obsm["X_pca"].shape
+        ((200, 12), (200, 5))
         """
         depth = checked_depth(self.stack, z)
         n_samples = as_whole("n_samples", n_samples, 1)
@@ -155,6 +165,16 @@ class Reconstruction:
             If a gene is unknown.
         ValueError
             If a depth lies outside the stack, or genes are asked of a representation without loadings.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.letters(200)
+        >>> isost.pp.embed(adata, n_comps=5)
+        >>> fitted = isost.tl.fit(adata, epochs=2, progress=False, rng=0)
+        >>> mean, std = fitted.expression([[0.0, 500.0, 40.0]], genes=["gene_1", "gene_2"], return_std=True)
+        >>> mean.shape, std.shape
+        ((1, 2), (1, 2))
         """
         places = checked_places(self.stack, coords)
         decoder = self.stack.decoder
@@ -212,6 +232,16 @@ class Reconstruction:
             If a gene is unknown.
         ValueError
             If the voxel size is impossible, or its volume larger than `max_memory`.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.letters(200)
+        >>> isost.pp.embed(adata, n_comps=5)
+        >>> fitted = isost.tl.fit(adata, epochs=2, progress=False, rng=0)
+        >>> sdata = fitted.to_spatialdata(voxel_size=50, rng=0)
+        >>> sorted(sdata.tables)
+        ['isost_cells', 'isost_voxels']
         """
         check_kind(volume)
         stack = self.stack
@@ -239,6 +269,18 @@ class Reconstruction:
             If `path` exists and is not to be overwritten, or is no saved reconstruction.
         OSError
             If writing fails, for instance because the disk is full; what was there is left as it was.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.letters(200)
+        >>> isost.pp.embed(adata, n_comps=5)
+        >>> fitted = isost.tl.fit(adata, epochs=2, progress=False, rng=0)
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> fitted.save(f"{folder}/fitted")
+        >>> isost.Reconstruction.load(f"{folder}/fitted").params["objective"]
+        'bridge'
         """
         save_parts(Parts(self.stack, self.model, self.field, self.history, self.params), path, overwrite=overwrite)
 
@@ -262,6 +304,18 @@ class Reconstruction:
             If the folder, or a file in it, is missing.
         ValueError
             If it is damaged, is something else, or was written by a newer version.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.letters(200)
+        >>> isost.pp.embed(adata, n_comps=5)
+        >>> fitted = isost.tl.fit(adata, epochs=2, progress=False, rng=0)
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> fitted.save(f"{folder}/fitted")
+        >>> bool((isost.Reconstruction.load(f"{folder}/fitted").stack.coords == fitted.stack.coords).all())
+        True
         """
         parts = load_parts(path)
         return cls(parts.stack, parts.model, parts.field, parts.history, parts.params)

@@ -12,6 +12,7 @@ import isost
 from isost._core.baselines import Kernel, Nearest
 from isost._core.held_out import score_predictor
 from isost._core.sections import Sections
+from isost.tl import fit
 from isost.tl._cross_validate import choose_folds
 from isost.tl._held_out import split
 
@@ -57,13 +58,17 @@ def test_nothing_of_a_held_out_section_leaks(stack: AnnData) -> None:
     dense[out] = np.random.default_rng(0).poisson(50, dense[out].shape)
     other.X = sparse.csr_matrix(dense.astype(stack.X.dtype))
     other.obsm["spatial"][out, :2] *= 3.0
-    one, two = (split(adata, [1, 3], n_comps=5)[1] for adata in (stack, other))
+    (train, one), (again, two) = (split(adata, [1, 3], n_comps=5) for adata in (stack, other))
     assert (one.training.width, one.training.feature_scale) == (two.training.width, two.training.feature_scale)
     assert one.genes == two.genes
     for a, b in zip(one.training.clouds, two.training.clouds, strict=True):
         np.testing.assert_array_equal(a.features, b.features)
         np.testing.assert_array_equal(a.genes, b.genes)
     assert not np.allclose(one.held_out[0].cells.features.mean(), two.held_out[0].cells.features.mean())
+    fits = [fit(training, progress=False, rng=0) for training in (train, again)]
+    states = [fitted.model.state_dict() | fitted.field.state() for fitted in fits]
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(states[1][name]), err_msg=name)
 
 
 def test_held_out_cells_are_projected_as_training_cells_are(stack: AnnData) -> None:

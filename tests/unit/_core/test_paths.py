@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from isost._core import field as field_module
 from isost._core import paths as paths_module
 from isost._core.carry import carried_to, carry, positions_at
+from isost._core.covariance import Hyperparameters
+from isost._core.field import Field
+from isost._core.gap import GapField
+from isost._core.grid import make_grid
 from isost._core.model import SDEModel
 from isost._core.paths import OVERLAP, Paths
 from isost._core.stack import Stack
+from isost._core.volume import Request, compute_volume
 
 DEPTHS = (0.0, 50.0, 100.0, 180.0)
 
@@ -104,4 +111,29 @@ def test_few_marches_are_kept(stack: Stack, model: SDEModel, monkeypatch: pytest
         paths.at(section, 75.0)
     assert len(paths._marched) == 2
     np.testing.assert_array_equal(paths.at(0, 25.0), first)
-    assert len(pickle.dumps(Paths(model, stack))) < len(pickle.dumps(paths))
+
+
+@pytest.fixture
+def moving_field(stack: Stack, model: SDEModel) -> Field:
+    return Field(model, stack, Hyperparameters(*np.array([[40.0] * 2, [60.0] * 2, [0.5] * 2, [1.0] * 2])), 30.0)
+
+
+def test_a_field_is_sent_to_another_process_without_what_it_remembers(moving_field: Field) -> None:
+    fresh = len(pickle.dumps(moving_field))
+    at = np.array([[200.0, 200.0, 70.0]])
+    first = moving_field.predict(at)
+    assert len(pickle.dumps(moving_field)) == fresh
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(moving_field)).predict(at).mean, first.mean)
+
+
+def test_a_volume_solves_every_gap_once(moving_field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[int] = []
+
+    def counted(paths: Paths, lower: int, *rest: Any) -> GapField:
+        solved.append(lower)
+        return GapField(paths, lower, *rest)
+
+    monkeypatch.setattr(field_module, "GapField", counted)
+    made = compute_volume(moving_field, make_grid(moving_field.stack, 10.0, n_channels=2), Request())
+    assert made.mean.shape[1] >= 18
+    assert solved == [0, 1, 2]
