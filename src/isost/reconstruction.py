@@ -179,7 +179,7 @@ class Reconstruction:
         places = checked_places(self.stack, coords)
         decoder = self.stack.decoder
         index = None if genes is None else decoder_of(self.stack).index(genes)
-        value = self.field.predict(places)
+        value = self.field.predict(places, with_variance=return_std)
         if decoder is None:
             return (value.mean, self.field.std(value)) if return_std else value.mean
         index = np.arange(len(decoder.genes)) if index is None else index

@@ -90,13 +90,13 @@ def test_every_score_has_the_variance_of_its_own_covariance(stack: Stack, solver
     )  # fmt: skip
     gap = GapField(Paths(still(many), many), 2, hyper, np.zeros(n))
     at = places(110.0)
-    found = gap.at(at[:, :2], at[:, 2])[1]
+    found = gap.variance_at(at[:, :2], at[:, 2])
     for k in range(n):
         alone = GapField(
             Paths(still(many), replace(many, features=many.features[:, [k]])), 2,
             Hyperparameters(*(getattr(hyper, name)[[k]] for name in ("length", "depth_length", "ratio", "noise"))),
             np.zeros(1),
-        ).at(at[:, :2], at[:, 2])[1]  # fmt: skip
+        ).variance_at(at[:, :2], at[:, 2])  # fmt: skip
         np.testing.assert_allclose(found[:, [k]], alone, rtol=1e-4)
 
 

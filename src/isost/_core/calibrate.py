@@ -114,7 +114,7 @@ def _leave_out(
     coords, measured = stack.coords[rows], stack.scores_of(rows)
     gap = GapField(Paths(model, rest), k - 1, hyper, centre)
     frame = gap.to_frame(coords)
-    mean, variance = gap.at(frame, coords[:, 2])
+    mean, variance = gap.mean_at(frame, coords[:, 2]), gap.variance_at(frame, coords[:, 2])
     place = np.floor(coords[:, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
     _, member, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
     entries = (1 / count[member.ravel()], (member.ravel(), np.arange(len(rows))))

@@ -30,7 +30,7 @@ class FieldValue:
     Attributes
     ----------
     mean, var
-        ``(n, P + Q)`` float32: estimate and its variance.
+        ``(n, P + Q)`` float32: estimate and its variance, NaN where it was not asked for.
     density
         ``(n,)`` float32: cells per unit area of the plane.
     """
@@ -101,16 +101,18 @@ class Field:
         field.density_floor = float(_FLOOR_SHARE * np.quantile(np.concatenate(density), 0.1))
         return field
 
-    def predict(self, coords: np.ndarray) -> FieldValue:
+    def predict(self, coords: np.ndarray, *, with_variance: bool = True) -> FieldValue:
         """Evaluate the field at ``(n, 3)`` places in the input's unit, at depths inside the stack."""
         coords = np.asarray(coords, dtype=np.float64)
-        p = self.stack.n_scores
-        mean, var = np.zeros((len(coords), p), np.float32), np.zeros((len(coords), p), np.float32)
+        mean = np.zeros((len(coords), self.stack.n_scores), np.float32)
+        var = np.full_like(mean, 0.0 if with_variance else np.nan)
         shares = self._gap_shares(coords[:, 2])
-        for gap in np.flatnonzero((shares > 0).any(axis=0)):
-            rows = np.flatnonzero(shares[:, gap])
-            for total, part in zip((mean, var), self._gap(int(gap)).value(coords[rows]), strict=True):
-                total[rows] += shares[rows, gap, None] * part
+        for number in np.flatnonzero((shares > 0).any(axis=0)):
+            gap, rows = self._gap(int(number)), np.flatnonzero(shares[:, number])
+            share, place, z = shares[rows, number, None], gap.to_frame(coords[rows]), coords[rows, 2]
+            mean[rows] += share * gap.mean_at(place, z)
+            if with_variance:
+                var[rows] += share * gap.variance_at(place, z)
         return FieldValue(mean, var, self.density(coords))
 
     def draw(self, z: float, generator: torch.Generator, n: float | None = None) -> Cells:

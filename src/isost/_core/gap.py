@@ -79,20 +79,21 @@ class GapField:
 
     def value(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance ``(n, P + Q)`` at ``(n, 3)`` places of the gap or a little beyond, in the input's unit."""
-        return self.at(self.to_frame(coords), coords[:, 2])
+        place, z = self.to_frame(coords), coords[:, 2]
+        return self.mean_at(place, z), self.variance_at(place, z)
 
-    def at(self, place: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance at ``(n, 2)`` places of the frame and ``(n,)`` depths."""
+    def mean(self, coords: np.ndarray) -> np.ndarray:
+        """Mean alone ``(n, P + Q)``, at the same places."""
+        return self.mean_at(self.to_frame(coords), coords[:, 2])
+
+    def variance_at(self, place: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Variance ``(n, P + Q)`` at ``(n, 2)`` places of the frame and ``(n,)`` depths, float32."""
         var = np.empty((len(place), len(self._centre)), np.float32)
         for columns, solved, _ in self._groups:
             ratio, same = np.unique(self._hyper.ratio[columns], return_inverse=True)
             var[:, columns] = solved.variance(ratio, place, z)[:, same]
         var *= (self._hyper.noise * self._hyper.ratio).astype(np.float32)
-        return self._mean(place, z), var
-
-    def mean(self, coords: np.ndarray) -> np.ndarray:
-        """Mean alone ``(n, P + Q)``, at the same places."""
-        return self._mean(self.to_frame(coords), coords[:, 2])
+        return var
 
     @cached_property
     def own(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -110,7 +111,8 @@ class GapField:
             found[section] = mean[:, :n_features].astype(np.float32), leverage[:n_features]
         return found
 
-    def _mean(self, place: np.ndarray, z: np.ndarray) -> np.ndarray:
+    def mean_at(self, place: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Mean ``(n, P + Q)`` at ``(n, 2)`` places of the frame and ``(n,)`` depths, float32."""
         mean = np.empty((len(place), len(self._centre)), np.float32)
         for columns, solved, state in self._groups:
             mean[:, columns] = solved.at(state, place, z)
