@@ -63,6 +63,13 @@ class PhantomTruth:
         -------
         np.ndarray
             (n,) bool.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> truth.inside([[0.0, 0.0, 75.0], [5000.0, 0.0, 75.0]]).tolist()
+        [True, False]
         """
         return np.isfinite(self.geometry.to_material(coords)[0])
 
@@ -81,6 +88,13 @@ class PhantomTruth:
         -------
         np.ndarray
             (n,) float64, per µm²; 0 outside the tissue.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> truth.density([[0.0, 0.0, 75.0], [5000.0, 0.0, 75.0]]) > 0
+        array([ True, False])
         """
         a, b = self.geometry.to_material(coords)
         found = np.isfinite(a)
@@ -113,6 +127,13 @@ class PhantomTruth:
         ------
         KeyError
             If a gene is not one of the phantom's.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> truth.expression([[0.0, 0.0, 75.0]], genes=list(truth.genes[:3])).shape
+        (1, 3)
         """
         return self._mean_over_types(coords, genes, lambda p: np.log1p(TARGET_SUM * p))
 
@@ -137,6 +158,13 @@ class PhantomTruth:
         ------
         KeyError
             If a gene is not one of the phantom's.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> round(float(truth.rate([[0.0, 0.0, 75.0]]).sum()))
+        10000
         """
         return self._mean_over_types(coords, genes, lambda p: TARGET_SUM * p)
 
@@ -152,6 +180,13 @@ class PhantomTruth:
         -------
         np.ndarray
             (n,) str; empty outside the tissue.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> truth.domain([[5000.0, 0.0, 75.0]]).tolist()
+        ['']
         """
         a, b = self.geometry.to_material(coords)
         found = np.isfinite(a)
@@ -171,6 +206,13 @@ class PhantomTruth:
         -------
         np.ndarray
             (n, n_types) float64, types in the order of the categories of ``obs["cell_type"]``; NaN outside the tissue.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> round(float(truth.type_probability([[0.0, 0.0, 75.0]]).sum()), 6)
+        1.0
         """
         return domain_membership(*self.geometry.to_material(coords)) @ type_of_domain()
 
@@ -199,6 +241,13 @@ class PhantomTruth:
         ------
         ValueError
             If the depth lies outside the tissue.
+
+        Examples
+        --------
+        >>> import isost
+        >>> truth = isost.datasets.phantom_truth(isost.datasets.phantom("still", n_cells=100, n_genes=10))
+        >>> truth.sample_section(75.0, n=300, rng=0).shape
+        (300, 10)
         """
         if not 0.0 <= z <= self.geometry.depth:
             raise ValueError(
