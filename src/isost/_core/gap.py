@@ -138,7 +138,8 @@ class GapField:
     def _shift(self, z: float) -> tuple[cKDTree, np.ndarray]:
         """Where cells are at a depth, and how far each then is from its place in the frame."""
         place, rows, _ = self._paths.clouds(z)
-        return cKDTree(place), self._frame[rows - self._first] - place
+        known = (rows >= self._first) & (rows < self._first + len(self._frame))
+        return cKDTree(place[known]), self._frame[rows[known] - self._first] - place[known]
 
 
 def hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
