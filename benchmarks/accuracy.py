@@ -51,9 +51,9 @@ METHODS = (
     "isost", "trajectory", "nearest", "union", "weighted union", *KERNELS, "kernel", "displacement",
     "low rank", "mlp", "gaussian process", "sparsevfc", "ceiling", "truth",
 )  # fmt: skip
-# Deterministic but for the draws of cells: fitted once to each tissue.
-# Of phantoms: those of seeds 1 to 3 are what choices were made on.
+# Seeds of phantoms: those of seeds 1 to 3 are what choices were made on.
 TISSUES = (0, *range(10, 30))
+# Deterministic but for the draws of cells: fitted once to each tissue.
 FITTED_ONCE = {"nearest", "union", "weighted union", *KERNELS, "kernel", "displacement", "low rank", "ceiling", "truth"}
 
 
