@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 import dask.array as da
 import numpy as np
-from spatialdata import SpatialData, get_pyramid_levels
-from xarray import DataArray
+from spatialdata import SpatialData
 
-from isost.get import gene
+from isost._core.voxels import AXES, full_resolution, read_voxels
 from isost.pl._style import unit_label
-
-AXES = ("x", "y", "z")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,45 +94,19 @@ def read_volume(sdata: SpatialData, color: str, called: str | None = None) -> Vo
 
     `called` names it in the label, in place of `color`.
     """
-    if not isinstance(sdata, SpatialData):
-        raise TypeError(
-            f"sdata: expected a SpatialData, found {type(sdata).__name__}. Next: isost.tl.reconstruct(adata) makes "
-            "one; sections in an AnnData are plotted by isost.pl.sections(adata)."
-        )
-    run = sdata.attrs.get("isost", {})
-    unit = unit_label(str(run.get("unit", "um")))
-    per_volume = run.get("density", {}).get("unit", "cells / um^3").replace("um", "µm").replace("^3", "³")
-    channels = _full(sdata, "images", "isost_volume").coords["c"].values.tolist()
+    voxels = read_voxels(sdata)
+    unit = unit_label(voxels.unit)
     if color == "density":
-        values, label = _full(sdata, "images", "isost_density").data[0], f"{called or 'cell density'} ({per_volume})"
+        per_volume = voxels.run.get("density", {}).get("unit", "cells / um^3").replace("um", "µm").replace("^3", "³")
+        values = full_resolution(sdata, "images", "isost_density").data[0]
+        label = f"{called or 'cell density'} ({per_volume})"
     elif color == "uncertainty":
         # Variances of the channels add up: the expected distance of a place's expression from its estimate.
-        std = _full(sdata, "images", "isost_uncertainty").data
+        std = full_resolution(sdata, "images", "isost_uncertainty").data
         values, label = da.sqrt((std**2).sum(axis=0)), f"{called or 'uncertainty'} (standard deviation)"
     else:
-        values = gene(sdata, color).data
-        score = color in channels and run.get("channels") == "features"
+        values = voxels.gene(color)
+        score = color in voxels.channels and voxels.run.get("channels") == "features"
         label = f"{called or color} ({'score' if score else 'log-normalised expression'})"
-    origin, voxel = _place(gene(sdata, channels[0]))
-    depths = np.asarray(run.get("sections", {}).get("depth", []), dtype=np.float64)
-    return Volume(values, _full(sdata, "labels", "isost_mask").data, origin, voxel, label, unit, depths)
-
-
-def _full(sdata: SpatialData, kind: str, name: str) -> DataArray:
-    """Look an element up, at its full resolution."""
-    elements = getattr(sdata, kind)
-    if name not in elements:
-        raise KeyError(
-            f"sdata: expected {name!r} among its {kind}, found {', '.join(map(repr, elements)) or 'none'}. "
-            "Next: isost.tl.reconstruct(adata) writes it."
-        )
-    element = elements[name]
-    return next(iter(get_pyramid_levels(element))) if hasattr(element, "children") else element
-
-
-def _place(image: DataArray) -> tuple[np.ndarray, np.ndarray]:
-    centres = [np.asarray(image.coords[axis].values, dtype=np.float64) for axis in AXES]
-    # An axis of one voxel does not tell its length: the voxels of a reconstruction are cubes.
-    edge = next((points[1] - points[0] for points in centres if len(points) > 1), 1.0)
-    voxel = np.array([points[1] - points[0] if len(points) > 1 else edge for points in centres])
-    return np.array([points[0] for points in centres]) - voxel / 2, voxel
+    mask = full_resolution(sdata, "labels", "isost_mask").data
+    return Volume(values, mask, voxels.origin, voxels.size, label, unit, voxels.section_depths)

@@ -80,7 +80,7 @@ def test_unknown_gene(sdata: SpatialData) -> None:
 
 
 def test_no_volume() -> None:
-    with pytest.raises(KeyError, match=r"Expected the image 'isost_volume', found no image.*isost.tl.reconstruct"):
+    with pytest.raises(KeyError, match=r"expected 'isost_volume' among its images, found none.*isost.tl.reconstruct"):
         gene(SpatialData(tables={"other": AnnData(np.ones((2, 2)))}), "Gad1")
 
 
