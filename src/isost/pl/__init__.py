@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.pl._clusters import clusters
+    from isost.pl._composition import composition
     from isost.pl._cross_validation import cross_validation
     from isost.pl._morph import morph
     from isost.pl._orthoviews import orthoviews
@@ -13,7 +15,16 @@ if TYPE_CHECKING:
     from isost.pl._sections import sections
     from isost.pl._training import training
 
-__all__ = ["cross_validation", "morph", "orthoviews", "section_titration", "sections", "training"]
+__all__ = [
+    "clusters",
+    "composition",
+    "cross_validation",
+    "morph",
+    "orthoviews",
+    "section_titration",
+    "sections",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Tools: fit, reconstruct, cross-validate."""
+"""Tools: fit, reconstruct, cross-validate, label and cluster."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.tl._composition import composition
     from isost.tl._cross_validate import cross_validate
     from isost.tl._fit import fit
     from isost.tl._reconstruct import reconstruct
     from isost.tl._section_titration import section_titration
+    from isost.tl._spatial_clusters import spatial_clusters
+    from isost.tl._spatial_features import spatial_features
+    from isost.tl._transfer_labels import transfer_labels
 
-__all__ = ["cross_validate", "fit", "reconstruct", "section_titration"]
+__all__ = [
+    "composition",
+    "cross_validate",
+    "fit",
+    "reconstruct",
+    "section_titration",
+    "spatial_clusters",
+    "spatial_features",
+    "transfer_labels",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""What the tools compute on arrays: labels, features, clusters."""
