@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from spatialdata import SpatialData
@@ -159,7 +159,7 @@ def _draw_plane(
     plane: np.ndarray,
     panel: tuple[int, int, int],
     indices: tuple[int, int, int],
-    cmap: str,
+    cmap: str | Colormap,
     norm: Normalize,
     stretch: float,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Tools: fit, reconstruct, cross-validate."""
+"""Tools: fit, reconstruct, cross-validate, and what to do with a volume."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isost.tl._cross_validate import cross_validate
+    from isost.tl._enrichment import enrichment
     from isost.tl._fit import fit
+    from isost.tl._radial_gradients import radial_gradients
     from isost.tl._reconstruct import reconstruct
     from isost.tl._section_titration import section_titration
+    from isost.tl._virtual_section import virtual_section
 
-__all__ = ["cross_validate", "fit", "reconstruct", "section_titration"]
+__all__ = [
+    "cross_validate",
+    "enrichment",
+    "fit",
+    "radial_gradients",
+    "reconstruct",
+    "section_titration",
+    "virtual_section",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Mathematics of the tools on a reconstructed volume: arrays in, arrays out."""
