@@ -10,7 +10,6 @@ from anndata import AnnData
 from spatialdata import SpatialData
 
 from isost._core.checks import show
-from isost._core.requests import as_number
 from isost._logging import logger
 from isost._tools.gradients import Grouping, Pair, Shelled, common_regions, group, in_shells, measure
 from isost._tools.shells import CLASSES, Profiles, choose_width
