@@ -1,1 +1,1 @@
-"""What the tools compute on arrays: labels, features, clusters."""
+"""Mathematics of the tools on a reconstructed volume: arrays in, arrays out."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isost.get._gene import gene
+    from isost.get._radial_gradients import radial_gradients
 
-__all__ = ["gene"]
+__all__ = ["gene", "radial_gradients"]
 
 
 def __getattr__(name: str) -> Any:

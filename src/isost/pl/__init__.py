@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from isost.pl._cross_validation import cross_validation
     from isost.pl._morph import morph
     from isost.pl._orthoviews import orthoviews
+    from isost.pl._radial_gradients import radial_gradients
     from isost.pl._section_titration import section_titration
     from isost.pl._sections import sections
+    from isost.pl._shells import shells
     from isost.pl._training import training
+    from isost.pl._virtual_section import virtual_section
 
 __all__ = [
     "clusters",
@@ -21,9 +24,12 @@ __all__ = [
     "cross_validation",
     "morph",
     "orthoviews",
+    "radial_gradients",
     "section_titration",
     "sections",
+    "shells",
     "training",
+    "virtual_section",
 ]
 
 

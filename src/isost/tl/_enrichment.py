@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy.stats import false_discovery_control
+from spatialdata import SpatialData
+
+from isost._core.checks import show
+from isost._core.requests import as_whole
+from isost._logging import logger
+from isost._tools.shells import CLASSES
+from isost.get._radial_gradients import radial_gradients
+
+
+def enrichment(
+    sdata: SpatialData | AnnData,
+    gene_sets: Mapping[str, Iterable[str]] | str | os.PathLike[str],
+    *,
+    gradient: str = "rising",
+    key: str = "radial",
+    n_top: int | None = None,
+    min_size: int = 5,
+    max_size: int = 500,
+) -> pd.DataFrame:
+    """Find the gene sets that the genes of one class of gradient are in more often than others.
+
+    The hypergeometric test of gseapy, without the network: how many of the class are in a set, against all genes that
+    `isost.tl.radial_gradients` tested, whether they are in a set or not. p-values are adjusted by Benjamini and
+    Hochberg over all sets, also those that no gene of the class is in. It needs ``pip install "isost[enrichment]"``.
+
+    Parameters
+    ----------
+    sdata
+        What `isost.tl.radial_gradients` was run on.
+    gene_sets
+        Genes by the name of the set, or a GMT file (a line for each set: name, description, genes, between tabs). Names
+        of genes are compared as they are written: sets of another species or in other capitals have none in common.
+    gradient
+        ``"rising"``, ``"falling"`` or ``"peaked"``.
+    key
+        ``key_added`` of `isost.tl.radial_gradients`.
+    n_top
+        How many genes of the class to take, those of the largest ``eta_squared``; None for all.
+    min_size, max_size
+        Of the sets that are tested, counted in genes that were tested.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each set that is tested, from the smallest p: ``overlap`` (genes of the class in the set), ``size``
+        (tested genes in the set), ``odds_ratio`` (as gseapy, with 1/2 added to each count; NaN without overlap), ``p``,
+        ``padj`` and ``genes`` (joined by ";").
+
+    Raises
+    ------
+    ImportError
+        If gseapy is missing.
+    FileNotFoundError
+        If there is no such file.
+    KeyError
+        If `isost.tl.radial_gradients` was not run.
+    TypeError
+        If `gene_sets` is neither a dict nor a path.
+    ValueError
+        If the class is unknown or has no genes, the file holds no sets, or none is of a size that is tested.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.spinal_cord(n_sections=4, n_cells=200, n_genes=20)
+    >>> adata.X = adata.X.astype("float32").log1p()
+    >>> isost.tl.radial_gradients(adata, axis=adata.uns["spinal_cord"]["canal"])
+    >>> kinds = {kind: list(genes) for kind, genes in adata.var.groupby("kind", observed=True).groups.items()}
+    >>> found = isost.tl.enrichment(adata, kinds, gradient="falling", min_size=2)
+    >>> found.index[0]
+    'canal_falling'
+    """
+    tested = radial_gradients(sdata, key=key)
+    chosen = _top(tested, gradient, n_top)
+    least, most = as_whole("min_size", min_size, 1), as_whole("max_size", max_size, 1)
+    background = set(map(str, tested.index))
+    sets = {name: sorted(background.intersection(genes)) for name, genes in _read(gene_sets).items()}
+    sets = {name: genes for name, genes in sets.items() if least <= len(genes) <= most}
+    if not sets:
+        raise ValueError(
+            f"gene_sets: expected sets with {least} to {most} of the {len(background)} genes that were tested (such as "
+            f"{show(tested.index, 3)}), found none. Next: sets with the same names of genes, or a smaller min_size."
+        )
+    table = _table(sets, _gseapy(chosen, sets, background))
+    logger.info("enrichment: %d %s genes in %d sets, %d with padj <= 0.05", len(chosen), gradient, len(table),
+                int((table["padj"] <= 0.05).sum()))  # fmt: skip
+    return table
+
+
+def _top(tested: pd.DataFrame, gradient: str, n_top: int | None) -> list[str]:
+    classes = CLASSES[:3]
+    if gradient not in classes:
+        raise ValueError(
+            f"gradient: expected one of {', '.join(classes)}, found {gradient!r}. Next: gradient='rising'."
+        )
+    found = tested[tested["class"] == gradient].sort_values("eta_squared", ascending=False, kind="stable")
+    if not len(found):
+        raise ValueError(
+            f"gradient: expected genes that are {gradient}, found none of {len(tested)}. "
+            "Next: another class, or isost.tl.radial_gradients(sdata, ..., alpha=0.2)."
+        )
+    return list(map(str, found.index[: None if n_top is None else as_whole("n_top", n_top, 1)]))
+
+
+def _read(gene_sets: Mapping[str, Iterable[str]] | str | os.PathLike[str]) -> dict[str, list[str]]:
+    if isinstance(gene_sets, Mapping):
+        return {str(name): list(map(str, genes)) for name, genes in gene_sets.items()}
+    if not isinstance(gene_sets, str | os.PathLike):
+        raise TypeError(
+            f"gene_sets: expected a dict or the path of a GMT file, found {type(gene_sets).__name__}. "
+            "Next: {'name': ['Gad1', 'Gad2']}, for instance."
+        )
+    path = Path(gene_sets)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"gene_sets: expected a GMT file, found none at {os.fspath(gene_sets)!r}. Next: download one, from "
+            "https://www.gsea-msigdb.org for instance; names of online libraries are not looked up."
+        )
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not rows or any(len(row) < 3 for row in rows):
+        bad = next((number for number, row in enumerate(rows, start=1) if len(row) < 3), 0)
+        found = f"another one in line {bad}" if bad else "an empty file"
+        raise ValueError(
+            f"gene_sets: expected lines of a name, a description and genes between tabs, found {found}. "
+            "Next: pass a dict instead."
+        )
+    return {row[0]: [gene.strip() for gene in row[2:] if gene.strip()] for row in rows}
+
+
+def _gseapy(chosen: list[str], sets: dict[str, list[str]], background: set[str]) -> Any:
+    try:
+        from gseapy.stats import calc_pvalues
+    except ImportError as error:
+        raise ImportError(
+            'enrichment: expected gseapy, found none. Next: pip install "isost[enrichment]", or pip install gseapy.'
+        ) from error
+    # a dict of sets and a set of genes: nothing is looked up, and no name is written in other capitals
+    return calc_pvalues(query=set(chosen), gene_sets=sets, background=background)
+
+
+def _table(sets: dict[str, list[str]], found: Any) -> pd.DataFrame:
+    hit = {name: row for name, *row in zip(*found, strict=True)}
+    rows = {
+        name: (hit[name][2], len(genes), hit[name][1], hit[name][0], ";".join(sorted(hit[name][4])))
+        if name in hit
+        else (0, len(genes), np.nan, 1.0, "")
+        for name, genes in sets.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["overlap", "size", "odds_ratio", "p", "genes"])
+    table.insert(4, "padj", false_discovery_control(table["p"].to_numpy(dtype=np.float64)))
+    return table.sort_values(["p", "overlap"], ascending=[True, False], kind="stable")

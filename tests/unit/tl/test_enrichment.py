@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy.stats import hypergeom
+
+import isost
+
+
+@pytest.fixture
+def tested() -> AnnData:
+    """100 genes, of which the first 20 rise, the next 10 fall and the last is peaked."""
+    names = [f"G{k}" for k in range(100)]
+    kind = ["rising"] * 20 + ["falling"] * 10 + ["flat"] * 69 + ["peaked"]
+    table = pd.DataFrame({"class": pd.Categorical(kind), "eta_squared": np.linspace(0.9, 0.1, 100)}, index=names)
+    return AnnData(np.zeros((1, 1)), uns={"radial_gradients": {"genes": table}})
+
+
+@pytest.fixture
+def sets() -> dict[str, list[str]]:
+    return {
+        "mostly rising": [f"G{k}" for k in range(12, 24)],
+        "flat": [f"G{k}" for k in range(40, 60)],
+        "falling": [*(f"G{k}" for k in range(20, 30)), "not measured"],
+        "too small": ["G1", "G2"],
+        "strangers": ["A", "B", "C", "D", "E", "F"],
+    }
+
+
+def test_p_values_are_hypergeometric_with_the_genes_that_were_tested(tested: AnnData, sets: dict) -> None:
+    found = isost.tl.enrichment(tested, sets)
+    assert found.index.tolist() == ["mostly rising", "flat", "falling"]
+    row = found.loc["mostly rising"]
+    assert (row["overlap"], row["size"]) == (8, 12)
+    assert row["p"] == pytest.approx(hypergeom.sf(7, 100, 12, 20))
+    assert row["genes"].split(";") == sorted(f"G{k}" for k in range(12, 20))
+    assert found.loc["flat", ["overlap", "p", "genes"]].tolist() == [0, 1.0, ""]
+    assert row["padj"] == pytest.approx(3 * row["p"]), "also sets without a hit are tested"
+    assert row["odds_ratio"] > 1 > found.loc["falling", "p"] * 0
+
+
+def test_classes_and_the_top_of_them(tested: AnnData, sets: dict) -> None:
+    assert isost.tl.enrichment(tested, sets, gradient="falling").index[0] == "falling"
+    assert isost.tl.enrichment(tested, sets, n_top=5)["overlap"].sum() == 0
+    assert "too small" in isost.tl.enrichment(tested, sets, min_size=2).index
+
+
+def test_a_gmt_file_is_read(tested: AnnData, sets: dict, tmp_path: Path) -> None:
+    path = tmp_path / "sets.gmt"
+    path.write_text("".join("\t".join([name, "a description", *genes]) + "\n" for name, genes in sets.items()))
+    pd.testing.assert_frame_equal(isost.tl.enrichment(tested, path), isost.tl.enrichment(tested, sets))
+    path.write_text("name only\n")
+    with pytest.raises(ValueError, match="line 1.*Next"):
+        isost.tl.enrichment(tested, path)
+
+
+def test_it_asks_no_network(tested: AnnData, sets: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    isost.tl.enrichment(tested, sets)
+    with pytest.raises(FileNotFoundError, match="online libraries are not looked up"):
+        isost.tl.enrichment(tested, "KEGG_2016")
+
+
+def test_errors_say_what_to_do(tested: AnnData, sets: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="rising, .*Next"):
+        isost.tl.enrichment(tested, sets, gradient="flat")
+    with pytest.raises(ValueError, match="expected sets with.*Next"):
+        isost.tl.enrichment(tested, {"strangers": sets["strangers"]})
+    with pytest.raises(TypeError, match="Next"):
+        isost.tl.enrichment(tested, 3)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="Next"):
+        isost.tl.enrichment(tested, sets, key="never")
+    tested.uns["radial_gradients"]["genes"]["class"] = "flat"
+    with pytest.raises(ValueError, match="found none of 100.*Next"):
+        isost.tl.enrichment(tested, sets)
+    tested.uns["radial_gradients"]["genes"]["class"] = "rising"
+    monkeypatch.setitem(sys.modules, "gseapy", None)
+    monkeypatch.setitem(sys.modules, "gseapy.stats", None)
+    with pytest.raises(ImportError, match="pip install"):
+        isost.tl.enrichment(tested, sets)
