@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 
 from isost._logging import logger
-from isost._tools.mixture import choose_number, fit_mixture
+from isost._tools.mixture import choose_number, fit_mixture, refit
 
-_CHOOSING = 2500  # landmarks by which the number of clusters is chosen
+_CHOOSING = 2500  # landmarks that starts are tried on, and by which the number of clusters is chosen
 _ROWS = 2**18
 
 
@@ -36,12 +36,13 @@ def mixture_clusters(
     # components alike: the likelihood does not depend on their units, but where it is climbed from does
     spread = x.std(axis=0, dtype=np.float64)
     x = ((x - x.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    rows = draw_landmarks(len(x), min(n_landmarks, _CHOOSING), rng)
+    few = x[rows].astype(np.float64)
     agreement: dict[int, float] = {}
     if n_clusters is None:
-        rows = draw_landmarks(len(x), min(n_landmarks, _CHOOSING), rng)
-        lower = depth[rows] < np.median(depth[rows])
-        n_clusters, agreement = choose_number(x[rows].astype(np.float64), lower, rng)
-    model = fit_mixture(x[draw_landmarks(len(x), n_landmarks, rng)].astype(np.float64), n_clusters, rng)
+        n_clusters, agreement = choose_number(few, depth[rows] < np.median(depth[rows]), rng)
+    model = fit_mixture(few, n_clusters, rng)
+    model = refit(model, x[draw_landmarks(len(x), n_landmarks, rng)].astype(np.float64))
     return by_size(_in_blocks(model.predict, x)), agreement
 
 

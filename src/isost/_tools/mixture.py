@@ -8,11 +8,12 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-MOST = 12  # clusters that are tried where their number is not given
-_STARTS, _KEPT = 24, 3
-_BRIEF, _LONG = 12, 200  # steps of all starts, and of the best
-_SETTLED = 1e-5  # rise of the mean log-likelihood
+MOST = 10  # clusters that are tried where their number is not given
+_STARTS, _KEPT = 32, 4
+_BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
+_SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
+_ROWS_EACH = 5  # of a cluster, at the least
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +56,14 @@ def from_shares(shares: np.ndarray, x: np.ndarray, second: np.ndarray, likelihoo
 
 
 def fit_mixture(x: np.ndarray, n_clusters: int, rng: np.random.Generator) -> Mixture:
-    """Fit to (n, q) rows, the best of many starts by k-means.
+    """Fit to (n, q) rows, the likeliest of many starts by k-means.
 
     What varies smoothly within all clusters, such as a gradient across the tissue, ends up in the shared covariance;
     steps between places make clusters.
     """
-    second = x.T @ x / len(x)
-    starts = [_start(x, n_clusters, second, rng) for _ in range(_STARTS if n_clusters > 1 else 1)]
+    second, white = x.T @ x / len(x), _whitened(x)
+    # neither as they are, nor made alike in all directions, do rows always lie well for k-means: every other start each
+    starts = [_start(x, (x, white)[number % 2], n_clusters, second, rng) for number in range(_STARTS)]
     brief = sorted((_climb(start, x, second, _BRIEF) for start in starts), key=lambda one: -one.likelihood)
     return max((_climb(one, x, second, _LONG) for one in brief[:_KEPT]), key=lambda one: one.likelihood)
 
@@ -79,21 +81,32 @@ def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> 
 
     Returns
     -------
-    The number, from 2 to 12, and the adjusted Rand index between the two labellings for each.
+    The number, and the adjusted Rand index between the two labellings for each number from 2 to 10.
     """
     agreement = {}
     for n_clusters in range(2, MOST + 1):
-        if min(part.sum(), (~part).sum()) < 5 * n_clusters:
+        if min(part.sum(), (~part).sum()) < _ROWS_EACH * n_clusters:
             break
         first, second = (fit_mixture(x[rows], n_clusters, rng).predict(x) for rows in (part, ~part))
         agreement[n_clusters] = float(adjusted_rand_score(first, second))
     return max(agreement, key=lambda number: agreement[number], default=1), agreement
 
 
-def _start(x: np.ndarray, n_clusters: int, second: np.ndarray, rng: np.random.Generator) -> Mixture:
-    some = x[rng.choice(len(x), min(len(x), 500), replace=False)]
+def refit(mixture: Mixture, x: np.ndarray) -> Mixture:
+    """Let a mixture climb on other rows."""
+    return _climb(mixture, x, x.T @ x / len(x), _LONG)
+
+
+def _start(x: np.ndarray, seen: np.ndarray, n_clusters: int, second: np.ndarray, rng: np.random.Generator) -> Mixture:
+    some = seen[rng.choice(len(x), min(len(x), 500), replace=False)]
     kmeans = KMeans(n_clusters, n_init=1, init="random", max_iter=10, random_state=int(rng.integers(2**31))).fit(some)
-    return from_shares(np.eye(n_clusters)[kmeans.predict(x)], x, second)
+    return from_shares(np.eye(n_clusters)[kmeans.predict(seen)], x, second)
+
+
+def _whitened(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(axis=0)
+    variance, axes = np.linalg.eigh(centred.T @ centred / len(x) + _RIDGE * np.eye(x.shape[1]))
+    return centred @ (axes / np.sqrt(variance))
 
 
 def _climb(mixture: Mixture, x: np.ndarray, second: np.ndarray, steps: int) -> Mixture:

@@ -49,7 +49,7 @@ def spatial_clusters(
         takes gradients that run through all domains into the covariance. ``"leiden"``: communities of the graph of
         nearest neighbours, as in the paper, by igraph (``pip install 'isost[leiden]'``; igraph is under the GPL).
     n_clusters
-        Of the mixture. None: of 2 to 12, the number that the lower and the upper half of the stack, each fitted by
+        Of the mixture. None: of 2 to 10, the number that the lower and the upper half of the stack, each fitted by
         itself, agree on best (adjusted Rand index of the labels that both give to all places). No labels are used.
         Give it where domains end along depth, as the halves then rightly differ.
     resolution, n_iterations, n_neighbors
