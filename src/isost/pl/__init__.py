@@ -6,14 +6,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.pl._compare import compare
     from isost.pl._cross_validation import cross_validation
     from isost.pl._morph import morph
+    from isost.pl._napari import napari
     from isost.pl._orthoviews import orthoviews
+    from isost.pl._rotate import rotate
     from isost.pl._section_titration import section_titration
     from isost.pl._sections import sections
     from isost.pl._training import training
+    from isost.pl._uncertainty import uncertainty
+    from isost.pl._volume import volume
 
-__all__ = ["cross_validation", "morph", "orthoviews", "section_titration", "sections", "training"]
+__all__ = [
+    "compare",
+    "cross_validation",
+    "morph",
+    "napari",
+    "orthoviews",
+    "rotate",
+    "section_titration",
+    "sections",
+    "training",
+    "uncertainty",
+    "volume",
+]
 
 
 def __getattr__(name: str) -> Any:

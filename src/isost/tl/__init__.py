@@ -1,4 +1,4 @@
-"""Tools: fit, reconstruct, cross-validate."""
+"""Tools: fit, reconstruct, cross-validate, export."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from isost.tl._fit import fit
     from isost.tl._reconstruct import reconstruct
     from isost.tl._section_titration import section_titration
+    from isost.tl._to_neuroglancer import to_neuroglancer
+    from isost.tl._to_ome_zarr import to_ome_zarr
 
-__all__ = ["cross_validate", "fit", "reconstruct", "section_titration"]
+__all__ = ["cross_validate", "fit", "reconstruct", "section_titration", "to_neuroglancer", "to_ome_zarr"]
 
 
 def __getattr__(name: str) -> Any:
