@@ -11,9 +11,9 @@ from spatialdata import SpatialData
 
 from isost._core.voxels import read_voxels
 from isost._tools.labels_element import LabelVolume, read_labels
-from isost.pl._orthoviews import _PANELS, _depth_scale, _draw_plane, _label, _layout
+from isost.pl._orthogonal import depth_scale_of, draw_planes, lay_out, planes_of
+from isost.pl._quantity import Volume
 from isost.pl._style import finish, style, unit_label
-from isost.pl._volume import Volume
 
 _PER_COLUMN = 16
 
@@ -78,16 +78,12 @@ def clusters(
         labels.values, labels.values, voxels.origin, voxels.size, color, unit_label(voxels.unit), voxels.section_depths
     )
     indices = volume.indices(position)
-    stretch = _depth_scale(volume, depth_scale)
+    stretch = depth_scale_of(volume, depth_scale)
     with style():
-        figure, axes, bar = _layout(volume, stretch)
+        figure, ((axes, bar),) = lay_out(volume, stretch)
         shades, norm = ListedColormap(list(labels.colors)), Normalize(0.5, len(labels.names) + 0.5)
-        for ax, panel in zip(axes, _PANELS, strict=True):
-            plane = volume.plane(panel[0], indices[panel[0]])
-            _draw_plane(ax, volume, plane, panel, indices, shades, norm, stretch)
-        _label(axes, volume, indices, stretch)
-        if invert_y:
-            axes[0].yaxis.set_inverted(True)
+        planes = planes_of(volume, indices)
+        draw_planes(volume, indices, axes, planes, norm, shades, stretch, invert_y=invert_y)
         left, top = bar.get_position().x0, bar.get_position().y1
         bar.remove()
         _explain(figure, labels, color, (left, top))

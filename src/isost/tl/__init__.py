@@ -1,4 +1,4 @@
-"""Tools: fit, reconstruct, cross-validate, and what is done with a reconstruction."""
+"""Tools: fit, reconstruct, cross-validate, what is done with a reconstruction, and exports."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from isost.tl._section_titration import section_titration
     from isost.tl._spatial_clusters import spatial_clusters
     from isost.tl._spatial_features import spatial_features
+    from isost.tl._to_neuroglancer import to_neuroglancer
+    from isost.tl._to_ome_zarr import to_ome_zarr
     from isost.tl._transfer_labels import transfer_labels
     from isost.tl._virtual_section import virtual_section
 
@@ -28,6 +30,8 @@ __all__ = [
     "section_titration",
     "spatial_clusters",
     "spatial_features",
+    "to_neuroglancer",
+    "to_ome_zarr",
     "transfer_labels",
     "virtual_section",
 ]
