@@ -34,13 +34,18 @@ class LabelVolume:
     colors: tuple[str, ...]
 
 
-def element_name(key: str) -> str:
-    """Name of the labels element of a key: `isost_<key>`, with what SpatialData does not take replaced by "_".
+def valid_key(key: str) -> str:
+    """Replace what SpatialData takes neither in names of elements nor of columns by "_".
 
-    >>> element_name("cell type")
-    'isost_cell_type'
+    >>> valid_key("cell type")
+    'cell_type'
     """
-    return "isost_" + re.sub(r"[^0-9A-Za-z_.-]", "_", key)
+    return re.sub(r"[^0-9A-Za-z_.-]", "_", key)
+
+
+def element_name(key: str) -> str:
+    """Name of the element of a key: `isost_<key>`."""
+    return f"isost_{valid_key(key)}"
 
 
 def write_labels(

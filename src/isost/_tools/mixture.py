@@ -13,6 +13,7 @@ _STARTS, _KEPT = 32, 4
 _BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
 _SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
+_GOOD = 0.95  # agreement; a coarser division of what is there is found again at least as well, so the largest counts
 _ROWS_EACH = 5  # of a cluster, at the least
 
 
@@ -81,7 +82,8 @@ def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> 
 
     Returns
     -------
-    The number, and the adjusted Rand index between the two labellings for each number from 2 to 10.
+    The largest number with an agreement of at least 0.95, or the one with the best where none reaches that; and the
+    agreement, the adjusted Rand index between the two labellings, for each number from 2 to 10.
     """
     agreement = {}
     for n_clusters in range(2, MOST + 1):
@@ -89,7 +91,8 @@ def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> 
             break
         first, second = (fit_mixture(x[rows], n_clusters, rng).predict(x) for rows in (part, ~part))
         agreement[n_clusters] = float(adjusted_rand_score(first, second))
-    return max(agreement, key=lambda number: agreement[number], default=1), agreement
+    good = [number for number, share in agreement.items() if share >= _GOOD]
+    return max(good) if good else max(agreement, key=lambda number: agreement[number], default=1), agreement
 
 
 def refit(mixture: Mixture, x: np.ndarray) -> Mixture:

@@ -14,7 +14,7 @@ from isost._core.voxels import Voxels, full_resolution, read_voxels
 from isost._logging import logger
 from isost._tools.annotate import annotate
 from isost._tools.clusters import leiden_clusters, mixture_clusters
-from isost._tools.labels_element import write_labels
+from isost._tools.labels_element import valid_key, write_labels
 from isost._tools.targets import VOXELS, positions_of, representation_of, table_of
 from isost.pl._palette import palette
 from isost.tl._spatial_features import spatial_features
@@ -49,9 +49,10 @@ def spatial_clusters(
         takes gradients that run through all domains into the covariance. ``"leiden"``: communities of the graph of
         nearest neighbours, as in the paper, by igraph (``pip install 'isost[leiden]'``; igraph is under the GPL).
     n_clusters
-        Of the mixture. None: of 2 to 10, the number that the lower and the upper half of the stack, each fitted by
-        itself, agree on best (adjusted Rand index of the labels that both give to all places). No labels are used.
-        Give it where domains end along depth, as the halves then rightly differ.
+        Of the mixture; where it is known, give it. None: of 2 to 10, the largest that the lower and the upper half of
+        the stack, each fitted by itself, agree on (adjusted Rand index of the labels that both give to all places, at
+        least 0.95), or the one with the best agreement. No labels are used. It tends to one or two too many, and
+        cannot know of domains that end along depth, in which the halves rightly differ.
     resolution, n_iterations, n_neighbors
         Of Leiden: resolution of the modularity, iterations, and neighbours of a place in the graph.
     n_landmarks
@@ -121,6 +122,7 @@ def spatial_clusters(
         params |= leiden | {"resolution": float(resolution)}
     names = [str(number) for number in range(int(codes.max()) + 1)]
     colors = palette(len(names))
+    key_added = valid_key(key_added) if isinstance(data, SpatialData) else key_added
     if table is not None:
         annotate(table, key_added, codes, names, colors)
         tried = {"agreement": {str(number): share for number, share in agreement.items()}}

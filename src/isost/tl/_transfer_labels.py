@@ -21,7 +21,7 @@ from isost._tools.knn_labels import (
     neighbour_graph,
     propagate_labels,
 )
-from isost._tools.labels_element import write_labels
+from isost._tools.labels_element import valid_key, write_labels
 from isost._tools.measured import Measured, read_measured
 from isost._tools.targets import CELLS, VOXELS, positions_of, representation_of, table_of
 
@@ -78,7 +78,7 @@ def transfer_labels(
     section_key
         Column of `adata.obs` that names sections; without it each distinct depth is one.
     key_added
-        Name to write under; None for `key`.
+        Name to write under; None for `key`. In a SpatialData what its names do not take becomes ``_``.
     rng
         Seed or generator, of the cells that weights are tried on.
 
@@ -127,7 +127,8 @@ def transfer_labels(
         use_rep = "X_pca" if volume is None else str(volume.attrs.get("isost", {}).get("use_rep", "X_pca"))
     values = representation_of(cells, use_rep)
     measured = read_measured(adata, key, cells, use_rep=use_rep, spatial_key=spatial_key, section_key=section_key)
-    name, colors = key_added or key, category_colors(adata, key, len(measured.names))
+    name = key_added or key if volume is None else valid_key(key_added or key)
+    colors = category_colors(adata, key, len(measured.names))
     teller = _Teller(measured, n_neighbors, weights, spatial_weight, float(propagate), numpy_generator(rng))
     place = spatial_key if volume is None else "spatial"
     tell = teller.of(measured.values, "cells")

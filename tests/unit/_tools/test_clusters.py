@@ -43,7 +43,7 @@ def test_a_gradient_makes_no_clusters() -> None:
     found, agreement = mixture_clusters(
         x, np.random.default_rng(1).random(1500), n_clusters=None, n_landmarks=1000, rng=np.random.default_rng(0)
     )
-    assert found.max() + 1 == 3 == max(agreement, key=agreement.get)
+    assert found.max() + 1 == 3 and agreement[3] > 0.95 > agreement[4]
     assert adjusted_rand_score(group, found) > 0.95
 
 

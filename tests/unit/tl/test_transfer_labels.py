@@ -58,17 +58,17 @@ def test_labels_are_those_of_the_truth(sdata: SpatialData, adata: AnnData) -> No
 def test_the_labels_element(sdata: SpatialData, adata: AnnData, tmp_path: Path) -> None:
     isost.tl.transfer_labels(sdata, adata, key="domain", key_added="the domain")
     table, element = sdata.tables["isost_voxels"], sdata["isost_the_domain"]
-    told = sdata.attrs["isost"]["labels"]["the domain"]
+    told = sdata.attrs["isost"]["labels"]["the_domain"]
     assert told["element"] == "isost_the_domain" and told["names"] == list(adata.obs["domain"].cat.categories)
     at = tuple(table.obs[axis].to_numpy() for axis in "zyx")
     values = element.values
-    assert np.array_equal(values[at], table.obs["the domain"].cat.codes + 1)
+    assert np.array_equal(values[at], table.obs["the_domain"].cat.codes + 1)
     assert (values > 0).sum() == table.n_obs
     sdata.write(tmp_path / "out.zarr")
     again = read_zarr(tmp_path / "out.zarr")
     assert np.array_equal(again["isost_the_domain"].values, values)
-    assert again.attrs["isost"]["labels"]["the domain"] == told
-    assert again.tables["isost_voxels"].obsm["the domain_probabilities"].columns.tolist() == told["names"]
+    assert again.attrs["isost"]["labels"]["the_domain"] == told
+    assert again.tables["isost_voxels"].obsm["the_domain_probabilities"].columns.tolist() == told["names"]
     isost.tl.transfer_labels(again, adata, key="domain")
     again.write_element("isost_domain")
     assert "isost_domain" in read_zarr(tmp_path / "out.zarr").labels
