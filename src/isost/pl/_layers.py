@@ -73,7 +73,7 @@ def labels_layer(sdata: SpatialData, key: str) -> Layer:
         raise ValueError(f"labels: expected {name!r} in 3D, found {levels[0].ndim}D. Next: leave it out.")
     origin, size = place_of(element)
     names, colors = names_and_colors(sdata, key.removeprefix(PREFIX), int(levels[-1].max()))
-    options: dict[str, Any] = {"opacity": 0.6}
+    options: dict[str, Any] = {"opacity": 0.5}
     if names:
         options["colormap"] = {None: "transparent", 0: "transparent"} | {
             number: np.array(to_rgba(color)) for number, color in enumerate(colors, start=1)
@@ -105,7 +105,7 @@ def cells_layer(sdata: SpatialData) -> Layer | None:
     if not len(shown):
         return None
     apart = np.median(cKDTree(shown).query(shown[:5000], k=2)[0][:, 1]) if len(shown) > 1 else 1.0
-    options = {"size": float(apart) * 0.7, "face_color": "#9fd3e6", "border_width": 0, "opacity": 0.5}
+    options = {"size": float(apart) * 0.7, "face_color": "#9fd3e6", "border_width": 0, "opacity": 0.5, "visible": False}
     return Layer(shown, name, np.ones(3), np.zeros(3), options)
 
 

@@ -11,6 +11,7 @@ from isost.pl._layers import Layer, cells_layer, hues, labels_layer, sections_la
 from isost.pl._quantity import read_volume
 
 _LENGTHS = ("nm", "um", "mm", "cm")
+_ANGLES = (0, 25, 35)
 
 
 def napari(
@@ -44,7 +45,7 @@ def napari(
         Labels elements, by their name or by the key of an element ``isost_<key>``, with the names and colours that
         ``sdata.attrs["isost"]["labels"][key]`` has of them.
     cells
-        Add the reconstructed cells.
+        Add the reconstructed cells, hidden at first, because they would cover the volume.
     sections
         Add a frame at the depth of each measured section.
     cmaps
@@ -104,6 +105,8 @@ def _viewer(layers: list[tuple[str, Layer]], unit: str, show: bool) -> Any:
         )
     viewer.scale_bar.visible = True
     viewer.axes.visible = True
-    viewer.camera.angles = (0, -30, 60)
     viewer.reset_view()
+    if hasattr(viewer.camera, "orientation"):
+        viewer.camera.orientation = ("towards", "up", "right")  # as in the plots, and not mirrored
+    viewer.camera.angles = _ANGLES
     return viewer

@@ -59,8 +59,8 @@ def save_pyvista(plotter: Any, path: str | Path) -> None:
 
 
 def _draw(pv: Any, plotter: Any, scene: Scene) -> None:
-    bar = {"title": scene.label.partition(" (")[0], "color": INK, "vertical": True, "title_font_size": 16, "label_font_size": 14,
-           "position_x": 0.88, "position_y": 0.2, "height": 0.6, "width": 0.06}  # fmt: skip
+    bar = {"title": scene.label.partition(" (")[0], "color": INK, "vertical": True, "title_font_size": 16,
+           "label_font_size": 14, "position_x": 0.88, "position_y": 0.2, "height": 0.6, "width": 0.06}  # fmt: skip
     look: dict[str, Any] = {
         "cmap": scene.cmap, "clim": list(scene.limits), "scalar_bar_args": bar, "name": "quantity",
         "scalars": scene.label,

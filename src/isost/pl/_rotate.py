@@ -168,7 +168,9 @@ def _first(table: Turntable, frame: np.ndarray, shade: ScalarMappable, ends: str
     bare(ax)
     scale_bar(ax, table.drawn.of.unit)
     bar = figure.add_axes(((width + 0.75) / wide, 1.1 / tall, 0.13 / wide, 1 - 1.7 / tall))
-    figure.colorbar(shade, cax=bar, label=table.drawn.of.label.replace(" (", "\n("), extend=ends).outline.set_visible(False)
+    figure.colorbar(shade, cax=bar, label=table.drawn.of.label.replace(" (", "\n("), extend=ends).outline.set_visible(
+        False
+    )
     compass = figure.add_axes(((width + 0.55) / wide, 0.1 / tall, 0.75 / wide, 0.75 / tall))
     compass.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5))
     compass.set_axis_off()

@@ -36,7 +36,8 @@ for _ in range(10):
     QApplication.processEvents()
 picture = viewer.screenshot(sys.argv[2], canvas_only=True, flash=False)
 print(json.dumps({
-    "layers": [layer.name for layer in viewer.layers], "ndisplay": viewer.dims.ndisplay, "std": float(picture[..., :3].std()),
+    "layers": [layer.name for layer in viewer.layers], "ndisplay": viewer.dims.ndisplay,
+    "std": float(picture[..., :3].std()),
     "bar": viewer.scale_bar.visible, "last": list(viewer.layers[0].data_to_world((3, 5, 7))),
     "units": str(viewer.layers[0].units[0]),
 }))
