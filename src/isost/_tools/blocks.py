@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_BLOCKS = 400
-
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
@@ -34,7 +32,7 @@ class Blocks:
         return np.where(inside, np.ravel_multi_index(tuple(index.T), self.shape, mode="clip"), -1)
 
 
-def cover(places: np.ndarray, most: int = MOST_BLOCKS) -> Blocks:
+def cover(places: np.ndarray, most: int) -> Blocks:
     """Choose the smallest cubes of which at most `most` hold places (n, 3)."""
     low, high = places.min(axis=0), places.max(axis=0)
     extent = high - low

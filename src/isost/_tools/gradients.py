@@ -13,6 +13,8 @@ from isost._tools.linear import Linear, minus
 from isost._tools.shells import Profiles, classify, profiles, spearman
 from isost._tools.trend import DEGREE, Sites, p_values, polynomials
 
+MOST_BLOCKS = 256  # time grows with the cube, and what a tissue says of a gradient hardly
+
 
 @dataclass(frozen=True, eq=False)
 class Shelled:
@@ -85,7 +87,7 @@ class Grouping:
 def group(here: Shelled, there: Shelled | None = None) -> Grouping:
     """Cut the tissue into blocks; with another volume, those that hold places of both."""
     inside = np.flatnonzero(here.shell >= 0)
-    grid = cover(here.coords[inside])
+    grid = cover(here.coords[inside], MOST_BLOCKS)
     blocks = _blocks(grid, here)
     used, position = compact(blocks)
     count = np.bincount(position[inside], minlength=len(used))
@@ -128,32 +130,30 @@ def difference(pair: Pair, here: Shelled, there: Shelled | None) -> Linear:
     return linear.kept(np.flatnonzero(here.shell >= 0))
 
 
+def tested(pairs: Iterable[Pair], grouping: Grouping) -> np.ndarray:
+    """Test genes, which `pairs` gives some at a time: p-values (G,)."""
+    return np.concatenate([p_values(grouping.sites, *grouping.scores(pair)) for pair in pairs])
+
+
 def measure(
-    pairs: Iterable[tuple[slice, Pair]],
-    here: Shelled,
-    there: Shelled | None,
-    grouping: Grouping,
-    *,
-    centres: np.ndarray,
-    alpha: float,
+    pairs: Iterable[Pair], here: Shelled, there: Shelled | None, p: np.ndarray, *, centres: np.ndarray, alpha: float
 ) -> tuple[Profiles, dict[str, np.ndarray]]:
     """Profiles of all genes over shells with these centres (K,), and a column for each number of them.
 
-    `pairs` gives the genes some at a time, in order.
+    `pairs` gives the genes some at a time, in the order of their p-values (G,).
     """
     rows = np.flatnonzero(here.shell >= 0)
     distance, shell = here.distance[rows], here.shell[rows]
-    parts, ranks, p = [], [], []
-    for _, pair in pairs:
+    parts, ranks = [], []
+    for pair in pairs:
         genes = difference(pair, here, there)
         parts.append(profiles(genes, distance, shell, len(centres)))
         ranks.append(spearman(genes, distance))
-        p.append(p_values(grouping.sites, *grouping.scores(pair)))
     found = _joined(parts)
     columns = {
         "pearson": found.pearson, "spearman": np.where(found.sd > 0, np.concatenate(ranks), np.nan),
         "slope": found.slope, "eta_squared": found.eta_squared, "sd": found.sd,
-        "p": np.where(found.sd > 0, np.concatenate(p), 1.0),
+        "p": np.where(found.sd > 0, p, 1.0),
     }  # fmt: skip
     columns["padj"] = false_discovery_control(columns["p"])
     sorted_by = classify(found, columns["padj"] <= alpha, centres)

@@ -119,7 +119,7 @@ def _solutions(sites: Sites, scores: np.ndarray) -> Iterator[_Solution]:
     freedom = len(scores) - design.shape[1]
     for correlation in covariances(sites.places):
         # noise of variance 1 / weight in every block becomes noise of variance 1
-        values, vectors = eigh(correlation * root * root.T, check_finite=False)
+        values, vectors = eigh(correlation * root * root.T, check_finite=False, driver="evd")
         values = np.maximum(values, 0.0)
         x, s = vectors.T @ (root * design), vectors.T @ (root * scores)
         for nugget in _NUGGETS:

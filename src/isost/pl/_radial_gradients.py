@@ -95,14 +95,14 @@ def radial_gradients(
             "Next: isost.get.radial_gradients(sdata).index lists them."
         )
     with style():
-        figure, profiles, maps, bar = _layout(len(drawn), len(rows), len(found))
+        figure, profiles, maps = _layout(len(drawn), len(rows), len(found))
         for number, (ax, gene) in enumerate(zip(profiles, drawn, strict=True)):
             _draw_profile(ax, gene, found, legend=number == 0)
         order = _order(first, rows)
         for ax, (name, one) in zip(maps, found.items(), strict=True):
             mesh = _draw_map(ax, one, order, cmap, name, first=ax is maps[0])
-        drawn_bar = figure.colorbar(mesh, cax=bar, label="relative to the mean of shells")
-        drawn_bar.outline.set_visible(False)
+        bar = figure.colorbar(mesh, ax=maps, label="relative to the mean of shells", shrink=0.5, aspect=25, pad=0.08)
+        bar.outline.set_visible(False)
         finish(figure, save, show)
     return np.array([*profiles, *maps])
 
@@ -125,20 +125,17 @@ def _chosen(
     return drawn, list(strong.index[:n_rows])
 
 
-def _layout(n: int, n_rows: int, n_maps: int) -> tuple[Figure, list[Axes], list[Axes], Axes]:
+def _layout(n: int, n_rows: int, n_maps: int) -> tuple[Figure, list[Axes], list[Axes]]:
     columns = min(3, n)
     lines = -(-n // columns)
-    tall = max(1.75 * lines, min(0.6 + 0.17 * n_rows, 9.0), 2.6)
-    wide_map = 2.6 + 2.0 * (n_maps - 1)
-    figure = plt.figure(figsize=(2.3 * columns + wide_map + 2.4, tall + 0.4), layout="constrained")
-    outer = figure.add_gridspec(1, 2, width_ratios=(2.3 * columns, wide_map + 1.4))
+    tall = max(1.9 * lines, min(0.6 + 0.17 * n_rows, 9.0), 2.6)
+    wide_map = 4.0 + 2.0 * (n_maps - 1)
+    figure = plt.figure(figsize=(2.4 * columns + wide_map, tall + 0.4), layout="constrained")
+    outer = figure.add_gridspec(1, 2, width_ratios=(2.4 * columns, wide_map))
     left = outer[0].subgridspec(lines, columns)
     profiles = [figure.add_subplot(left[k // columns, k % columns]) for k in range(n)]
-    right = outer[1].subgridspec(1, n_maps + 1, width_ratios=[1.0] * n_maps + [0.07])
-    maps = [figure.add_subplot(right[k]) for k in range(n_maps)]
-    # the bar is as tall as a few rows, wherever the maps end
-    inner = right[n_maps].subgridspec(3, 1, height_ratios=(1, 2, 1))
-    return figure, profiles, maps, figure.add_subplot(inner[1])
+    right = outer[1].subgridspec(1, n_maps)
+    return figure, profiles, [figure.add_subplot(right[k]) for k in range(n_maps)]
 
 
 def _used(one: dict[str, Any]) -> np.ndarray:
@@ -163,11 +160,10 @@ def _draw_profile(ax: Axes, gene: str, found: dict[str, dict[str, Any]], *, lege
         ax.plot(distance, mean, color=color, lw=1.8, label=name)
     one = next(iter(found.values()))
     row = one["genes"].loc[gene]
-    ax.set_title(gene, loc="left", pad=3)
+    ax.set_title(gene, loc="left", pad=14 if len(found) == 1 else 4, fontsize=9)
     if len(found) == 1:
         text = f"{row['class']}, {_adjusted(row['padj'])}"
-        ax.text(1.0, 1.0, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=7, color=INK)
-        ax.title.set_fontsize(9)
+        ax.text(0.0, 1.02, text, transform=ax.transAxes, ha="left", va="bottom", fontsize=8, color=INK)
     elif legend:
         ax.legend(frameon=False, fontsize=8, handlelength=1.2)
     spec = ax.get_subplotspec()
@@ -179,7 +175,9 @@ def _draw_profile(ax: Axes, gene: str, found: dict[str, dict[str, Any]], *, lege
 
 
 def _adjusted(p: float) -> str:
-    return f"p {p:.2g}" if p >= 1e-3 else f"p {p:.0e}".replace("e-0", "e-")
+    if p < 1e-10:
+        return "p < 1e-10"
+    return f"p = {p:.2g}" if p >= 1e-3 else f"p = {p:.0e}".replace("e-0", "e-")
 
 
 def _order(one: dict[str, Any], rows: list[str]) -> list[str]:

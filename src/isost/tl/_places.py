@@ -53,23 +53,22 @@ class Places:
     voxels: Voxels | None = None
     index: np.ndarray | None = None
 
-    def linear(self, genes: Sequence[str]) -> Iterator[tuple[slice, Linear]]:
-        """Genes, some at a time: their positions in `genes`, and what they are linear functions of."""
+    def linear(self, genes: Sequence[str]) -> Iterator[Linear]:
+        """Give genes, some at a time in their order, as linear functions of few scores."""
         if self.voxels is not None and self.index is not None:
-            yield slice(0, len(genes)), _of_voxels(self.voxels, self.index, genes)
+            yield _of_voxels(self.voxels, self.index, genes)
             return
         matrix = expression_of(self.table)
         matrix = matrix.tocsc() if sparse.issparse(matrix) else matrix
         at = pd.Index(self.genes).get_indexer(list(genes))
         for start in range(0, len(genes), _GENES):
-            some = slice(start, min(start + _GENES, len(genes)))
-            block = matrix[:, at[some]]
+            block = matrix[:, at[start : start + _GENES]]
             values = np.asarray(block.toarray() if sparse.issparse(block) else block)
             if not np.isfinite(values).all():
                 raise ValueError(
                     "sdata.X: expected finite expression, found NaN or infinity. Next: leave those cells out."
                 )
-            yield some, _of_values(values)
+            yield _of_values(values)
 
 
 def read_places(data: SpatialData | AnnData, table_key: str | None, *, name: str = "sdata") -> Places:

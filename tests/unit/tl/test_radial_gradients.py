@@ -129,7 +129,7 @@ def test_a_region_can_be_labels_or_a_column(cylinder: SpatialData) -> None:
 
 def test_cells_with_places_will_do(cylinder: SpatialData) -> None:
     cells = cylinder.tables["isost_voxels"].copy()
-    del cells.uns["spatialdata_attrs"]
+    cells.uns.pop("spatialdata_attrs", None)
     isost.tl.radial_gradients(cylinder, axis=AXIS, width=10.0)
     isost.tl.radial_gradients(cells, axis=AXIS, width=10.0)
     here, there = isost.get.radial_gradients(cylinder), isost.get.radial_gradients(cells)
@@ -222,7 +222,9 @@ def test_other_things_are_refused(cylinder: SpatialData) -> None:
     with pytest.raises(ValueError, match="view.*Next"):
         isost.tl.radial_gradients(cells[:50], axis=AXIS)
     with pytest.raises(ValueError, match="finite.*Next"):
-        isost.tl.radial_gradients(AnnData(np.full((9, 2), np.nan), obsm={"spatial": np.eye(9, 3)}), axis=AXIS)
+        isost.tl.radial_gradients(
+            AnnData(np.full((9, 2), np.nan), obsm={"spatial": np.eye(9, 3)}), point=(0, 0, 0), width=1.0
+        )
     with pytest.raises(ValueError, match="\\(n, 3\\).*Next"):
         isost.tl.radial_gradients(AnnData(np.ones((9, 2)), obsm={"spatial": np.ones((9, 2))}), axis=AXIS)
     with pytest.raises(KeyError, match="Next"):
