@@ -15,6 +15,7 @@ from isost._core.checkpoint import Checkpoint
 from isost._core.covariance import spacing_of
 from isost._core.guard import Belief, believe
 from isost._core.model import SDEModel
+from isost._core.sde import cubic
 from isost._core.stack import Stack
 from isost._core.tasks import run
 from isost._core.transport import Coupling, couple
@@ -52,10 +53,7 @@ class Bridge:
     def at(self, t: float, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean position, its velocity and the mean features at the share t of the gap, of some cells."""
         p0, p1, m0, m1 = self.start[cells], self.end[cells], self.leave[cells], self.arrive[cells]
-        position = (
-            (2 * t**3 - 3 * t**2 + 1) * p0 + (t**3 - 2 * t**2 + t) * m0
-            + (3 * t**2 - 2 * t**3) * p1 + (t**3 - t**2) * m1
-        )  # fmt: skip
+        position = cubic(t, p0, p1, m0, m1)
         velocity = (6 * t**2 - 6 * t) * (p0 - p1) + (3 * t**2 - 4 * t + 1) * m0 + (3 * t**2 - 2 * t) * m1
         return position, velocity / abs(self.gap), self.features[cells] + t * self.change[cells]
 

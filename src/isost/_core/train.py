@@ -104,7 +104,7 @@ class Training:
 
     def _run_phase(self, phase: str, bar: tqdm, kept: dict[str, Any] | None) -> None:
         parameters = self._problem.parameters(phase)
-        optimiser = torch.optim.NAdam(parameters, lr=self._rate)
+        optimiser = torch.optim.NAdam(parameters, lr=self._rate, foreach=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimiser, T_max=self._epochs, eta_min=self._rate / 20
         )  # fmt: skip
