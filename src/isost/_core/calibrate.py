@@ -33,7 +33,6 @@ _ALIKE = 4.0  # neighbouring bins that err alike count as one
 _SPREAD = 0.5  # of the logarithms of the genes' factors about their mean
 _SIDE = 2.5  # of a bin, in spacings
 _AT_ONCE = 16  # genes
-_TINY = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,17 +133,19 @@ def _leave_out(
 
 def _factors(parts: list[_LeftOut], loadings: np.ndarray) -> np.ndarray:
     """Factor of each gene; genes borrow from each other."""
-    # float32, with the bins of a gene side by side in memory: every number is looked at for every factor
+    found = [part.of(loadings.astype(np.float64)) for part in parts]
+    square, variance, sampling = (np.concatenate(values).T for values in zip(*found, strict=True))
+    # float32 in the gene's own unit, its bins side by side in memory: every number is looked at for every factor
+    unit = (square + variance + sampling).mean(axis=1, keepdims=True) + 1e-300
+    sampling = sampling / unit + 1e-9  # of a gene that hardly varies
     square, variance, sampling = (
-        np.ascontiguousarray(np.concatenate(values).T, dtype=np.float32)
-        for values in zip(*(part.of(loadings.astype(np.float64)) for part in parts), strict=True)
+        np.ascontiguousarray(part, dtype=np.float32) for part in (square / unit, variance / unit, sampling)
     )
-    least = 1e-9 * (square + variance + sampling).mean(axis=1, keepdims=True) + _TINY  # of a gene that hardly varies
     likely, covered = np.empty((2, len(_FACTORS), len(loadings)))
     expected, inverse = np.empty_like(square), np.empty_like(square)
     for i, factor in enumerate(_FACTORS):
         np.multiply(variance, np.float32(factor**2), out=expected)
-        expected += sampling + least
+        expected += sampling
         covered[i] = (square <= np.float32(_QUANTILE**2) * expected).mean(axis=1)
         np.divide(square, expected, out=inverse)
         inverse += np.log(expected, out=expected)

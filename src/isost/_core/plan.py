@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 _EPSILON = 0.1
 _SHORT, _WIDER = 0.5, 4  # share of the mass of a cell below which it gets so many times the candidates
 _AT_ONCE = 2**11  # entries of a cost, so that what is compared stays in the processor's cache
+_FIRST_ROUNDS = 8  # of the scalings of a section with itself
 _TINY = 1e-300
 
 
@@ -55,8 +56,9 @@ class _Scaled(NamedTuple):
 
 
 def _scale(
-    cost: sparse.csr_matrix, epsilon: float, rho: float, a: np.ndarray, b: np.ndarray, *, n_iter: int, tol: float
-) -> _Scaled:
+    cost: sparse.csr_matrix, epsilon: float, rho: float, a: np.ndarray, b: np.ndarray, *, n_iter: int, tol: float,
+    right: np.ndarray | None = None,
+) -> _Scaled:  # fmt: skip
     damping = 1.0 if np.isinf(rho) else rho / (rho + epsilon)
     # each row's smallest cost is taken out of the exponent, so that no row underflows whatever the scale of the cost
     least = _row_minima(cost) / epsilon
@@ -65,7 +67,11 @@ def _scale(
     kernel = sparse.csr_matrix((np.exp(gibbs, out=gibbs), cost.indices, cost.indptr), shape=cost.shape)
     transposed = kernel.T.tocsr()
     taken_out = (damping - 1) * least
-    left, right = np.ones(len(a)), np.ones(len(b))
+    left, right = np.ones(len(a)), np.ones(len(b)) if right is None else right
+    for _ in range(_FIRST_ROUNDS if a is b else 0):
+        # of a section with itself both scalings are alike, and reached much sooner by their geometric mean
+        passed = np.log(np.maximum(kernel @ (b * right), _TINY))
+        right = np.sqrt(right * np.exp(damping * (least - passed)))
     for _ in range(n_iter):
         before = left
         left = np.exp(taken_out - damping * np.log(np.maximum(kernel @ (b * right), _TINY)))
@@ -133,13 +139,13 @@ def barycentre(
     near = _Near(here.coords, there.coords, n_candidates)
     rows, columns = near.pairs()
     cost = _cost(here, there, rows, columns, reach, weight)
-    target, mass = _mean_target(here, there, rows, columns, cost, rho)
+    target, mass, right = _mean_target(here, there, rows, columns, cost, rho)
     short = np.flatnonzero(mass < _SHORT)
     if short.size and near.widen(short):
         # what has lost mass may find a place further off
         rows, columns = near.pairs()
         cost = _cost(here, there, rows, columns, reach, weight)
-        target, mass = _mean_target(here, there, rows, columns, cost, rho)
+        target, mass, _ = _mean_target(here, there, rows, columns, cost, rho, right)
     return target, mass
 
 
@@ -203,16 +209,19 @@ def _cost(
 
 
 def _mean_target(
-    here: Sample, there: Sample, rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, rho: float
-) -> tuple[np.ndarray, np.ndarray]:
+    here: Sample, there: Sample, rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, rho: float,
+    right: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Mean target and share of the mass of each cell, and the scalings of the next section, to begin another with."""
     n, m = len(here.coords), len(there.coords)
-    starts = np.searchsorted(rows, np.arange(n + 1)).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int32)
     # Spreading over few cells has a price of its own under the entropy. Taken off at the median cell, what mass is
     # still left out is left out for want of a place.
     least = np.minimum.reduceat(cost, starts[:-1])
     spread = np.add.reduceat(np.exp((least[rows] - cost) / _EPSILON), starts[:-1])
     cost = cost + np.median(_EPSILON * np.log(spread / m) - least)
     matrix = sparse.csr_matrix((cost, columns, starts), shape=(n, m))
-    plan = _scale(matrix, _EPSILON, rho, here.mass, there.mass, n_iter=100, tol=1e-3)
+    plan = _scale(matrix, _EPSILON, rho, here.mass, there.mass, n_iter=100, tol=1e-3, right=right)
     reached = plan.kernel @ np.column_stack([plan.right, plan.right[:, None] * there.coords])
-    return reached[:, 1:] / np.maximum(reached[:, :1], _TINY), plan.left * reached[:, 0] / here.mass
+    mass = plan.left * reached[:, 0] / here.mass
+    return reached[:, 1:] / np.maximum(reached[:, :1], _TINY), mass, plan.right / there.mass
