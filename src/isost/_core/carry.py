@@ -50,12 +50,13 @@ class Cells:
 
 def simulate(
     model: SDEModel, direction: str, position: Tensor, depth: Tensor, features: Tensor, targets: list[float],
-    *, seed: Seed | None, parts: str = "both", save_memory: bool = False,
+    *, seed: Seed | None, parts: str = "both", save_memory: bool = False, steps: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Carry cells through a series of internal depths.
 
     A cell starts from its own depth, so that the cells of a thick section all reach the same plane; time runs as the
-    share of each cell's way. ``seed=None`` follows the noise-free flow.
+    share of each cell's way. ``seed=None`` follows the noise-free flow. Steps to each target are counted by the median
+    way where they are not given; a GPU is waited for then.
 
     Yields
     ------
@@ -66,8 +67,8 @@ def simulate(
     state = torch.cat([position, torch.zeros_like(depth)[:, None], features], dim=1)
     for index, target in enumerate(targets):
         way = sign * (target - depth)
-        steps = model.n_steps(float(way.abs().median()))
-        times = torch.linspace(0, 1, steps + 1, device=position.device)
+        count = steps or model.n_steps(float(way.abs().median()))
+        times = torch.linspace(0, 1, count + 1, device=position.device)
         origin = depth
 
         def drift(

@@ -38,12 +38,12 @@ class BrownianPath:
         self.times = times
         self.seed = seed
         self._refine = refine
+        self._lengths = times.double().cpu().diff().abs()  # here once, as a GPU has to be waited for
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
 
     def increment(self, step: int) -> Tensor:
         """W(z_{step + 1}) - W(z_step), ``shape``, with variance |z_{step + 1} - z_step|."""
-        times = self.times.double().cpu()
-        variance = (times[step + 1] - times[step]).abs() / self._refine
+        variance = self._lengths[step] / self._refine
         total = torch.zeros(self.shape, dtype=self.times.dtype)
         for part in range(step * self._refine, (step + 1) * self._refine):
             total += self._normal(part)
