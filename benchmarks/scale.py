@@ -2,10 +2,14 @@
 
     python benchmarks/scale.py --out scale.json --picture scale.png
 
-Phantoms of 54 sections, 1,122 genes, 50 components, voxels of 50 µm; the cells of a section grow. Every size runs in a
-process of its own, its counts on disk. Peak memory is of the whole process, and the stage's own is what its peak lies
-above the process before it. The exponent b of time = a cells^b is fitted over all sizes. The floor of a stage is the
-larger of bytes over bandwidth and operations over speed, both measured in the same run on the same threads.
+Phantoms of 1,122 genes, 50 components, voxels of 50 µm: 54 sections of 2,000 to 20,000 cells, and 100 of 40,000. Every
+size runs in a process of its own, its counts on disk. Peak memory is of the whole process, and the stage's own is what
+its peak lies above the process before it. The floor of a stage is the larger of bytes over bandwidth and operations
+over speed, both measured in the same run on the same threads.
+
+The exponent b of time is fitted to seconds per section = a (cells per section)^b, because all work but the drawing of
+one section is done section by section and gap by gap: so stacks of different numbers of sections are on one line. That
+of memory is fitted to the cells of the whole stack.
 """
 
 from __future__ import annotations
@@ -18,7 +22,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,8 +33,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-CELLS = (2_000, 6_000, 20_000)  # of a section
-SECTIONS, SPACING, GENES, COMPONENTS, VOXEL = 54, 100.0, 1122, 50, 50.0
+SIZES = ("54x2000", "54x6000", "54x20000", "100x40000")  # sections x cells of each
+SPACING, GENES, COMPONENTS, VOXEL = 100.0, 1122, 50, 50.0
 EXTENT = 5_000.0
 WIDTH, ITERATIONS = 64, 30  # of the drift network; of the solver, for half of the scores
 STAGES = ("stack", "embed", "couple", "fit", "field", "section", "volume", "write", "all")
@@ -81,8 +88,7 @@ def _memory(key: str) -> float:
 
 
 def make(path: Path, n_cells: int, n_sections: int, seed: int = 0) -> None:
-    """Write the counts of a bending phantom, section by section, so that only one is in memory."""
-    import anndata as ad
+    """Write the counts of a bending phantom, section by section, in as many processes as there are cores."""
     from anndata.experimental import concat_on_disk
 
     import isost
@@ -92,16 +98,20 @@ def make(path: Path, n_cells: int, n_sections: int, seed: int = 0) -> None:
     )
     truth = isost.datasets.phantom_truth(few)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        parts = []
-        for k in range(n_sections):
-            cells = truth.sample_section(k * SPACING, n=n_cells, rng=k)
-            cells.obs_names = [f"{k}_{i}" for i in range(cells.n_obs)]
-            part = ad.AnnData(
-                cells.X, obs=cells.obs[["section"]], var=cells.var[[]], obsm={"spatial": cells.obsm["spatial"]}
-            )
-            parts.append(Path(folder) / f"{k:03d}.h5ad")
-            part.write_h5ad(parts[-1])
+        parts = [Path(folder) / f"{k:03d}.h5ad" for k in range(n_sections)]
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            list(pool.map(_write_section, repeat(truth), range(n_sections), repeat(n_cells), parts))
         concat_on_disk(parts, path)
+
+
+def _write_section(truth: Any, k: int, n_cells: int, path: Path) -> None:
+    import anndata as ad
+
+    cells = truth.sample_section(k * SPACING, n=n_cells, rng=k)
+    cells.obs_names = [f"{k}_{i}" for i in range(cells.n_obs)]
+    ad.AnnData(
+        cells.X, obs=cells.obs[["section"]], var=cells.var[[]], obsm={"spatial": cells.obsm["spatial"]}
+    ).write_h5ad(path)
 
 
 def measure(path: Path, folder: Path) -> dict[str, Any]:
@@ -219,13 +229,18 @@ def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
 
 
 def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Slopes of log time and log peak memory over log cells."""
-    cells = np.log([run["cells"] for run in runs])
+    """Slopes of log seconds per section over log cells per section, and of log peak memory over log cells."""
+    sections, cells = (np.array([run[name] for run in runs], dtype=float) for name in ("sections", "cells"))
+
+    def slope(x: np.ndarray, y: Any) -> float:
+        return float(np.polyfit(np.log(x), np.log(np.maximum(y, 1e-4)), 1)[0]) if len(set(x)) > 1 else float("nan")
+
     found: dict[str, dict[str, float]] = {}
     for name in STAGES:
-        seconds = np.log([run["seconds"][name] if name != "all" else total(run) for run in runs])
-        peak = np.log([max(run["peak_gib"][name] if name != "all" else run["process_gib"], 1e-3) for run in runs])
-        found[name] = {"seconds": float(np.polyfit(cells, seconds, 1)[0]), "peak": float(np.polyfit(cells, peak, 1)[0])}
+        seconds = np.array([run["seconds"][name] if name != "all" else total(run) for run in runs])
+        peak = [run["peak_gib"][name] if name != "all" else run["process_gib"] for run in runs]
+        shared = 1.0 if name == "section" else sections
+        found[name] = {"seconds": slope(cells / sections, seconds / shared), "peak": slope(cells, peak)}
     return found
 
 
@@ -276,18 +291,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("scale.json"))
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--cells", type=int, nargs="+", default=CELLS, help="of a section")
-    parser.add_argument("--sections", type=int, default=SECTIONS)
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="sections x cells of each, such as 54x2000")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # a stack to measure in this process
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args.one, args.one.parent)))
         return
     runs = []
-    for n_cells in args.cells:
+    for n_sections, n_cells in (map(int, size.split("x")) for size in args.sizes):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stack.h5ad"
-            make(path, n_cells, args.sections)
+            make(path, n_cells, n_sections)
             command = [sys.executable, __file__, "--one", str(path)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         runs.append(json.loads(done.stdout.splitlines()[-1]))
@@ -296,9 +310,7 @@ def main() -> None:
         print(
             f"{runs[-1]['cells']:,} cells: {total(runs[-1]):.0f} s, {runs[-1]['process_gib']:.1f} GiB", file=sys.stderr
         )
-        growth = (
-            exponents(runs) if len(runs) > 1 else {name: dict.fromkeys(("seconds", "peak"), np.nan) for name in STAGES}
-        )
+        growth = exponents(runs)
         args.out.write_text(json.dumps({"runs": runs, "exponents": growth}, indent=1))
     print(show(runs, growth))
     if args.picture:

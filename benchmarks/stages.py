@@ -23,14 +23,15 @@ from scale import COMPONENTS, VOXEL, make
 
 import isost
 from isost._core import bridge, field, fit, stream
+from isost.tl import _fit, _stream
 
 STAGES = {
     "embed": (isost.pp, "embed"),
-    "read": (isost.tl._fit, "read_stack"),
+    "read": (_fit, "read_stack"),
     "couple": (bridge.BridgeObjective, "__init__"),
     "train": (fit.Training, "run"),
     "field": (field.Field, "fit"),
-    "volume": (isost.tl._stream, "stream_volume"),
+    "volume": (_stream, "stream_volume"),
     "write": (stream, "move_zarr"),
 }
 

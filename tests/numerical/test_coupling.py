@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import isost
-from isost._core import transport
-from isost._core.transport import Coupling, _plan, _Sample, couple
+from isost._core import plan
+from isost._core.plan import Sample, barycentre
+from isost._core.transport import Coupling, couple
 
 N = 200
 CENTRE = np.array([0.5, 0.5])
@@ -87,7 +88,7 @@ def test_expression_decides_where_the_outline_does_not() -> None:
 def test_a_section_coupled_with_itself_stays() -> None:
     here = ellipse(N, 0)
     found = couple(here, pattern(here, 1), here, pattern(here, 1))
-    np.testing.assert_allclose(found.target, here, atol=1e-9)
+    np.testing.assert_allclose(found.target, here, atol=1e-2 * SPACING)
     np.testing.assert_allclose(found.change, 0.0, atol=1e-12)
 
 
@@ -142,13 +143,13 @@ def test_mass_that_is_dropped_gets_more_candidates() -> None:
     """Tissue that moves by half its width: the nearest few cells are none of those it becomes."""
     here = ellipse(N, 0)
     there = here + [0.4, 0.0]
-    start, end = (_Sample.of(x, pattern(here), "area") for x in (here, there))
+    start, end = (Sample.of(x, pattern(here), "area") for x in (here, there))
     near = {"n_candidates": 8, "reach": 0.3, "weight": 5.0, "rho": 1.0}
-    grown = np.asarray(_plan(start, end, **near).sum(axis=1)).ravel()
+    grown = barycentre(start, end, **near)[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transport, "_WIDER", 1)
-        fixed = np.asarray(_plan(start, end, **near).sum(axis=1)).ravel()
-    short = fixed < 0.5 * start.mass
+        patch.setattr(plan, "_WIDER", 1)
+        fixed = barycentre(start, end, **near)[1]
+    short = fixed < 0.5
     assert short.sum() > 0.1 * N
     assert grown[short].sum() > 1.5 * fixed[short].sum()
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from scipy.special import logsumexp
 
-from isost._core.transport import sinkhorn
+from isost._core.plan import sinkhorn
 
 
 def squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -15,16 +15,15 @@ from isost._core.checkpoint import Checkpoint
 from isost._core.covariance import spacing_of
 from isost._core.guard import Belief, believe
 from isost._core.model import SDEModel
+from isost._core.sde import cubic
 from isost._core.stack import Stack
-from isost._core.tasks import run
+from isost._core.tasks import run, threads_for
 from isost._core.transport import Coupling, couple
 
 DEFAULTS = {
     "epochs": 60, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.0, "sigma_g": None, "alpha": 1.0,
     "max_cells": 1024,
 }  # fmt: skip
-
-_CELLS_AT_ONCE = 400_000  # of sections that are coupled at the same time, of some 3 kB a cell
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,7 @@ class Bridge:
     def at(self, t: float, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean position, its velocity and the mean features at the share t of the gap, of some cells."""
         p0, p1, m0, m1 = self.start[cells], self.end[cells], self.leave[cells], self.arrive[cells]
-        position = (
-            (2 * t**3 - 3 * t**2 + 1) * p0 + (t**3 - 2 * t**2 + t) * m0
-            + (3 * t**2 - 2 * t**3) * p1 + (t**3 - t**2) * m1
-        )  # fmt: skip
+        position = cubic(t, p0, p1, m0, m1)
         velocity = (6 * t**2 - 6 * t) * (p0 - p1) + (3 * t**2 - 4 * t + 1) * m0 + (3 * t**2 - 2 * t) * m1
         return position, velocity / abs(self.gap), self.features[cells] + t * self.change[cells]
 
@@ -83,7 +79,7 @@ class BridgeObjective:
         self.model = model
         self.alpha = float(settings["alpha"])
         self.max_cells = int(settings["max_cells"])
-        self.generator = generator
+        self.generators = dict.fromkeys(("forward", "backward"), generator)
         position, depth, features = model.to_internal(stack.coords, stack.features)
         self._sections = [
             (position[stack.slice_of(k)].cpu().numpy(), features[stack.slice_of(k)].cpu().numpy())
@@ -126,12 +122,13 @@ class BridgeObjective:
         """Squared error of the drifts at a random share of a gap, on a random patch of neighbouring cells."""
         model, bridge = self.model, self.bridges[direction][gap]
         pair = model.forward_pair if direction == "forward" else model.backward_pair
-        cells = self._patch(bridge.start)
-        t = float(torch.rand((), generator=self.generator))
+        generator = self.generators[direction]
+        cells = self._patch(bridge.start, generator)
+        t = float(torch.rand((), generator=generator))
         position, velocity, features = bridge.at(t, cells)
-        noise = torch.randn(position.shape, generator=self.generator).to(position)
+        noise = torch.randn(position.shape, generator=generator).to(position)
         spread = model.config["sigma_xy"] * (t * (1 - t) * abs(bridge.gap)) ** 0.5
-        jitter = torch.randn(len(cells), 1, generator=self.generator).to(position)
+        jitter = torch.randn(len(cells), 1, generator=generator).to(position)
         jitter = model.config["sigma_z"] * (t * abs(bridge.gap)) ** 0.5 * jitter
         state = torch.cat([position + spread * noise, jitter, features], dim=1)
         depth = torch.full((len(cells),), bridge.depth + t * bridge.gap, device=position.device)
@@ -144,11 +141,11 @@ class BridgeObjective:
             loss = loss + self.alpha * (weight * (drift[:, 3:] - change) ** 2).mean() / change_scale
         return loss
 
-    def _patch(self, position: Tensor) -> Tensor:
+    def _patch(self, position: Tensor, generator: torch.Generator) -> Tensor:
         """At most ``max_cells`` cells nearest to a random one: neighbours stay together, as the graph needs them."""
         if len(position) <= self.max_cells:
             return torch.arange(len(position), device=position.device)
-        centre = position[int(torch.randint(len(position), (), generator=self.generator))]
+        centre = position[int(torch.randint(len(position), (), generator=generator))]
         return (position - centre).square().sum(dim=1).topk(self.max_cells, largest=False).indices
 
     def _couple(self, pairs: list[tuple[int, int]], options: dict, checkpoint: Checkpoint) -> list[Coupling]:
@@ -157,8 +154,7 @@ class BridgeObjective:
         found = [checkpoint.get(name) for name in names]
         missing = [number for number, kept in enumerate(found) if kept is None]
         calls = [(*self._sections[pairs[number][0]], *self._sections[pairs[number][1]], options) for number in missing]
-        largest = max(len(place) for place, _ in self._sections)
-        n_threads = int(np.clip(_CELLS_AT_ONCE / largest, 1, torch.get_num_threads()))
+        n_threads = threads_for(max(len(place) for place, _ in self._sections))
         for done, coupling in run(_coupled, calls, n_threads=n_threads):
             number = missing[done]
             found[number] = coupling

@@ -32,7 +32,7 @@ _MOST_CELLS = 20_000  # of a section
 _ALIKE = 4.0  # neighbouring bins that err alike count as one
 _SPREAD = 0.5  # of the logarithms of the genes' factors about their mean
 _SIDE = 2.5  # of a bin, in spacings
-_AT_ONCE = 256  # genes
+_AT_ONCE = 16  # genes
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def _leave_out(
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
     rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
     coords, measured = stack.coords[rows], stack.scores_of(rows)
-    gap = GapField(Paths(model, rest), k - 1, hyper, centre)
+    gap = GapField(Paths(model, rest, only=k - 1), k - 1, hyper, centre)
     frame = gap.to_frame(coords)
     mean, variance = gap.mean_at(frame, coords[:, 2]), gap.variance_at(frame, coords[:, 2])
     place = np.floor(coords[:, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
@@ -133,20 +133,28 @@ def _leave_out(
 
 def _factors(parts: list[_LeftOut], loadings: np.ndarray) -> np.ndarray:
     """Factor of each gene; genes borrow from each other."""
+    found = [part.of(loadings.astype(np.float64)) for part in parts]
+    square, variance, sampling = (np.concatenate(values).T for values in zip(*found, strict=True))
+    # float32 in the gene's own unit, its bins side by side in memory: every number is looked at for every factor
+    unit = (square + variance + sampling).mean(axis=1, keepdims=True) + 1e-300
+    sampling = sampling / unit + 1e-9  # of a gene that hardly varies
     square, variance, sampling = (
-        np.concatenate(values) for values in zip(*(part.of(loadings.astype(np.float64)) for part in parts), strict=True)
+        np.ascontiguousarray(part, dtype=np.float32) for part in (square / unit, variance / unit, sampling)
     )
-    least = 1e-9 * (square + variance + sampling).mean(axis=0) + 1e-300  # of a gene that hardly varies
     likely, covered = np.empty((2, len(_FACTORS), len(loadings)))
+    expected, inverse = np.empty_like(square), np.empty_like(square)
     for i, factor in enumerate(_FACTORS):
-        expected = factor**2 * variance + sampling + least
-        likely[i] = -0.5 * (np.log(expected) + square / expected).mean(axis=0)
-        covered[i] = (square <= _QUANTILE**2 * expected).mean(axis=0)
-    likely *= len(square) / _ALIKE
+        np.multiply(variance, np.float32(factor**2), out=expected)
+        expected += sampling
+        covered[i] = (square <= np.float32(_QUANTILE**2) * expected).mean(axis=1)
+        np.divide(square, expected, out=inverse)
+        inverse += np.log(expected, out=expected)
+        likely[i] = -0.5 * inverse.mean(axis=1, dtype=np.float64)
+    likely *= square.shape[1] / _ALIKE
     usual = _mean_logarithm(likely, np.zeros(len(_FACTORS))).mean()
     own = _mean_logarithm(likely, -0.5 * ((np.log(_FACTORS) - usual) / _SPREAD) ** 2)
     # less than the level by more than chance
-    enough = covered >= _LEVEL - 2 * np.sqrt(_LEVEL * (1 - _LEVEL) / len(square))
+    enough = covered >= _LEVEL - 2 * np.sqrt(_LEVEL * (1 - _LEVEL) / square.shape[1])
     first = np.where(enough.any(axis=0), enough.argmax(axis=0), len(_FACTORS) - 1)
     return np.maximum(np.exp(own), np.where(first > 0, _FACTORS[first], 0.0))
 

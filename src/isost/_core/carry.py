@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from isost._core.model import SDEModel
 from isost._core.sde import BrownianPath, Seed, euler_maruyama, flow
 from isost._core.stack import Stack
 from isost._logging import logger
+
+Carried = TypeVar("Carried")
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ class Cells:
 
 def simulate(
     model: SDEModel, direction: str, position: Tensor, depth: Tensor, features: Tensor, targets: list[float],
-    *, seed: Seed | None, parts: str = "both", save_memory: bool = False,
+    *, seed: Seed | None, parts: str = "both", save_memory: bool = False, steps: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Carry cells through a series of internal depths.
 
     A cell starts from its own depth, so that the cells of a thick section all reach the same plane; time runs as the
-    share of each cell's way. ``seed=None`` follows the noise-free flow.
+    share of each cell's way. ``seed=None`` follows the noise-free flow. Steps to each target are counted by the median
+    way where they are not given; a GPU is waited for then.
 
     Yields
     ------
@@ -64,8 +67,8 @@ def simulate(
     state = torch.cat([position, torch.zeros_like(depth)[:, None], features], dim=1)
     for index, target in enumerate(targets):
         way = sign * (target - depth)
-        steps = model.n_steps(float(way.abs().median()))
-        times = torch.linspace(0, 1, steps + 1, device=position.device)
+        count = steps or model.n_steps(float(way.abs().median()))
+        times = torch.linspace(0, 1, count + 1, device=position.device)
         origin = depth
 
         def drift(
@@ -163,40 +166,35 @@ def _serpentine(coords: np.ndarray, per_cell: int = 8) -> np.ndarray:
 
 
 def _march(
-    model: SDEModel,
-    stack: Stack,
-    section: int,
-    direction: str,
-    depths: np.ndarray,
-    seed: int | None,
-    parts: str = "both",
-    kept: np.ndarray | None = None,
-) -> list[Cells]:
-    """Cells of a section at each depth that is kept; on the CPU where the device has no memory for them."""
-    kept = np.ones(len(depths), dtype=bool) if kept is None else kept
+    model: SDEModel, stack: Stack, section: int, direction: str, depths: np.ndarray, seed: int | None,
+    kept: np.ndarray,
+) -> list[Cells]:  # fmt: skip
+    """Cells of a section at each depth that is kept."""
     depths = depths[: int(np.flatnonzero(kept)[-1]) + 1]
+    return or_on_cpu(lambda one: _carried(one, stack, section, direction, depths, seed, kept), model, stack, section)
+
+
+def or_on_cpu(work: Callable[[SDEModel], Carried], model: SDEModel, stack: Stack, section: int) -> Carried:
+    """Carry the cells of a section, on the CPU where the device has no memory for them."""
     try:
-        return _carried(model, stack, section, direction, depths, seed, parts, kept)
+        return work(model)
     except torch.OutOfMemoryError:
         logger.warning("the device has no memory for the %d cells of section %s: they are carried on the CPU",
                        stack.starts[section + 1] - stack.starts[section], stack.names[section])  # fmt: skip
-        return _carried(model.on_cpu(), stack, section, direction, depths, seed, parts, kept)
+        return work(model.on_cpu())
 
 
 def _carried(
-    model: SDEModel, stack: Stack, section: int, direction: str, depths: np.ndarray, seed: int | None, parts: str,
+    model: SDEModel, stack: Stack, section: int, direction: str, depths: np.ndarray, seed: int | None,
     kept: np.ndarray,
 ) -> list[Cells]:  # fmt: skip
     rows = np.arange(stack.starts[section], stack.starts[section + 1])
-    values = stack.features[rows]
-    position, depth, features = model.to_internal(stack.coords[rows], values)
-    if parts == "shape":  # where cells are is no matter of their expression
-        features = features[:, :0]
+    position, depth, features = model.to_internal(stack.coords[rows], stack.features[rows])
     targets = [model.internal_depth(float(z)) for z in depths]
     stream = None if seed is None else (seed, section, int(direction == "backward"))
     carried = []
     with torch.no_grad():
-        states = simulate(model, direction, position, depth, features, targets, seed=stream, parts=parts)
+        states = simulate(model, direction, position, depth, features, targets, seed=stream)
         for (place, value), z, wanted in zip(states, depths, kept, strict=False):
             if not wanted:
                 continue
@@ -205,17 +203,6 @@ def _carried(
             carried.append(Cells(coords, g, np.full(len(rows), section), rows,
                                  np.ones(len(rows), np.float32)))  # fmt: skip
     return carried
-
-
-def positions_at(model: SDEModel, stack: Stack, section: int, depths: np.ndarray) -> list[np.ndarray]:
-    """Positions ``(n, 2)`` of a section's cells carried noise-free to depths on one side of it, nearest first."""
-    direction = "forward" if depths[0] > stack.depths[section] else "backward"
-    return [cells.coords[:, :2] for cells in _march(model, stack, section, direction, depths, None, parts="shape")]
-
-
-def carried_to(model: SDEModel, stack: Stack, section: int, z: float) -> np.ndarray:
-    """Positions ``(n, 2)`` of a section's cells carried noise-free to the depth z, across other sections if need be."""
-    return positions_at(model, stack, section, np.array([z]))[0]
 
 
 def as_measured(stack: Stack, section: int, z: float | None = None) -> Cells:

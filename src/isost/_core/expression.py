@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,12 +77,28 @@ def row_blocks(matrix: Any) -> Iterator[tuple[slice, np.ndarray | sparse.csr_mat
     """Yield blocks of rows of a numpy, scipy, on-disk (h5py, anndata) or dask matrix, in memory as ndarray or CSR."""
     n, width = matrix.shape
     step = max(1, BLOCK // max(1, width))
-    if sparse.issparse(matrix):
-        matrix = matrix.tocsr()
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        block = matrix[rows].compute(scheduler="threads") if isinstance(matrix, da.Array) else matrix[rows]
-        yield rows, block.tocsr() if sparse.issparse(block) else np.asarray(block)
+    parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    if not isinstance(matrix, da.Array):
+        if sparse.issparse(matrix):
+            matrix = matrix.tocsr()
+        yield from ((rows, _in_memory(matrix[rows])) for rows in parts)
+        return
+    # what is still to be computed is computed one block ahead, while this one is in use
+    with ThreadPoolExecutor(1) as pool:
+
+        def begin(rows: slice) -> Future[Any]:
+            return pool.submit(matrix[rows].compute, scheduler="threads")
+
+        coming = [begin(rows) for rows in parts[:1]]
+        for rows, following in zip(parts, [*parts[1:], None], strict=True):
+            block = coming.pop().result()
+            if following is not None:
+                coming.append(begin(following))
+            yield rows, _in_memory(block)
+
+
+def _in_memory(block: Any) -> np.ndarray | sparse.csr_matrix:
+    return block.tocsr() if sparse.issparse(block) else np.asarray(block)
 
 
 def summarise(matrix: Any) -> Summary:

@@ -89,7 +89,7 @@ class Field:
     @classmethod
     def fit(cls, model: SDEModel, stack: Stack, *, settle: bool = True) -> Field:
         """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
-        hyper = estimate(stack, views=aligned_views(Paths(model, stack)))
+        hyper = estimate(stack, views=aligned_views(model, stack))
         field = cls(model, stack, hyper, _WIDTH * spacing_of(stack))
         field.calibration, field.blend, settling = calibrate(model, stack, hyper, field._centre, settle=settle)
         field.settling = settling or field.settling

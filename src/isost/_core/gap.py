@@ -14,12 +14,14 @@ from isost._core.blend import Blend, Sides
 from isost._core.covariance import Hyperparameters
 from isost._core.exact import FewCells
 from isost._core.gaussian import Planes
+from isost._core.model import SDEModel
 from isost._core.paths import Paths
 from isost._core.stack import Stack
 
 _REACH = 2  # sections on either side
 _SLAB = 0.125  # thickness of a plane, of the median gap
 _AROUND = 16
+_LEVERAGE_OF = 2000  # cells, of which the mean is taken: their leverages differ little
 _FEW = 1200  # cells for which linear algebra takes less time than a grid
 
 
@@ -105,10 +107,11 @@ class GapField:
         found, n_features = {}, self._stack.n_features
         for section in self._sections:
             coords = self._stack.coords[self._stack.slice_of(section)]
-            inside = np.clip(coords[:, 2], *self._stack.depths[[0, -1]])
-            mean, var = self.value(np.column_stack([coords[:, :2], inside]))
-            leverage = var.mean(axis=0) / np.maximum(self._hyper.noise, 1e-300)
-            found[section] = mean[:, :n_features].astype(np.float32), leverage[:n_features]
+            z = np.clip(coords[:, 2], *self._stack.depths[[0, -1]])
+            place = self.to_frame(np.column_stack([coords[:, :2], z]))
+            some = np.random.default_rng(0).permutation(len(z))[:_LEVERAGE_OF]
+            leverage = self.variance_at(place[some], z[some]).mean(axis=0) / np.maximum(self._hyper.noise, 1e-300)
+            found[section] = self.mean_at(place, z)[:, :n_features], leverage[:n_features]
         return found
 
     def mean_at(self, place: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -155,15 +158,14 @@ def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
     return (weight[..., None] * shift[near]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
 
 
-def aligned_views(paths: Paths, *, n_gaps: int = 3) -> list[Stack]:
+def aligned_views(model: SDEModel, stack: Stack, *, n_gaps: int = 3) -> list[Stack]:
     """Sections about a few gaps, each with its cells carried to the middle of it; the stack where nothing moves."""
-    stack = paths.stack
-    if not paths.model.config["moving"]:
+    if not model.config["moving"]:
         return [stack]
     views = []
     for gap in np.unique(np.linspace(0, stack.n_sections - 2, n_gaps).round().astype(int)).tolist():
         chosen = [k for k in range(gap - _REACH + 1, gap + 1 + _REACH) if 0 <= k < stack.n_sections]
-        part = stack.select(chosen)
+        part, paths = stack.select(chosen), Paths(model, stack, only=gap)
         place = np.concatenate([paths.at(k, paths.middle(gap)) for k in chosen])
         views.append(replace(part, coords=np.column_stack([place, part.coords[:, 2]])))
     return views

@@ -123,7 +123,10 @@ class Planes:
             block = order[first : first + at_once]
 
             def operator(v: np.ndarray, columns: np.ndarray, share: np.ndarray = ratio[block]) -> np.ndarray:
-                return v + share[columns] * self._factor(self._normal @ self._factor(v), transpose=True)
+                image = self._factor(self._normal @ self._factor(v), transpose=True)
+                image *= share[columns]
+                image += v
+                return image
 
             grids[:, block] = self._factor(_conjugate_gradients(operator, right[:, block]))
         return np.split(grids, [self._cut])
@@ -265,7 +268,8 @@ def _conjugate_gradients(
         image = operator(direction, columns)
         step = norm / np.maximum((direction * image).sum(axis=0), _TINY)
         v += step * direction
-        residual -= step * image
+        image *= step
+        residual -= image
         before, norm = norm, (residual**2).sum(axis=0)
         direction *= norm / np.maximum(before, _TINY)
         direction += residual

@@ -73,3 +73,19 @@ def median_spacing(coords: np.ndarray) -> float:
     if len(places) < 2:
         return 0.0
     return float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
+
+
+def along_curve(coords: np.ndarray) -> np.ndarray:
+    """Order of the cells along Morton's curve, which fills the plane: what is near in it is mostly near along it."""
+    place = np.asarray(coords)[:, :2].astype(np.float64)
+    low = place.min(axis=0)
+    extent = max(float((place - low).max()), 1e-300)
+    x, y = ((place - low) / extent * (2**16 - 1)).astype(np.uint64).T
+    return np.argsort(_spread_bits(x) | _spread_bits(y) << np.uint64(1), kind="stable")
+
+
+def _spread_bits(values: np.ndarray) -> np.ndarray:
+    """Put a zero between any two of 16 bits."""
+    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        values = (values | values << np.uint64(shift)) & np.uint64(mask)
+    return values

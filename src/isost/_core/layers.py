@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 from torch_geometric.nn import GraphUNet, TransformerConv
 
 from isost._core.graph import edge_index
 
-_AT_ONCE = 512
+_AT_ONCE = 4096
 
 
 class Attention(TransformerConv):
@@ -22,10 +23,13 @@ class Attention(TransformerConv):
 
     def forward(self, hidden: Tensor, neighbour: Tensor) -> Tensor:
         query, key, value = self.lin_query(hidden), self.lin_key(hidden), self.lin_value(hidden)
-        # without gradients a few cells at a time, for what is gathered to stay in the processor's cache
-        step = len(hidden) if hidden.is_cuda or torch.is_grad_enabled() else _AT_ONCE
-        parts = zip(query.split(step), neighbour.split(step), strict=True)
-        return torch.cat([self._attend(part, key, value, near) for part, near in parts]) + self.lin_skip(hidden)
+        if hidden.is_cuda or torch.is_grad_enabled() or not neighbour.shape[1]:
+            attended = self._attend(query, key, value, neighbour)
+        else:
+            # some cells at a time, as what is gathered is k times as large as they are
+            parts = zip(query.split(_AT_ONCE), neighbour.split(_AT_ONCE), strict=True)
+            attended = torch.cat([self._look_up(part, key, value, near) for part, near in parts])
+        return attended + self.lin_skip(hidden)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
         def gathered(values: Tensor) -> Tensor:
@@ -35,6 +39,12 @@ class Attention(TransformerConv):
         score = (query[:, None] * gathered(key)).sum(dim=-1) / math.sqrt(self.out_channels)
         # products summed, as the gradient of a batch of small matrix products is slower too
         return (score.softmax(dim=-1)[..., None] * gathered(value)).sum(dim=1)
+
+    def _look_up(self, query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
+        """Do the same without gradients, in half the time."""
+        keys = key.index_select(0, neighbour.reshape(-1)).view(*neighbour.shape, self.out_channels)
+        share = (torch.bmm(keys, query[..., None])[..., 0] / math.sqrt(self.out_channels)).softmax(dim=-1)
+        return embedding_bag(neighbour, value, mode="sum", per_sample_weights=share)
 
 
 class PooledUNet(GraphUNet):

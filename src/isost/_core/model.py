@@ -92,10 +92,11 @@ class SDEModel(nn.Module):
         return Scaling(np.array(config["origin"]), config["plane_scale"], config["depth_unit"])
 
     def to_internal(self, coords: np.ndarray, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Scale ``(n, 3)`` and ``(n, P)`` to internal positions ``(n, 2)``, depths ``(n,)`` and features ``(n, P)``."""
+        """Scale ``(n, 3)`` and ``(n, P)``, or none, to internal positions ``(n, 2)``, depths ``(n,)`` and features."""
         inside = torch.from_numpy(self.scaling.to_internal(coords).astype(np.float32)).to(self.device)
         values = torch.tensor(np.asarray(features, dtype=np.float32), device=self.device)
-        return inside[:, :2], inside[:, 2], (values - self.feature_offset) / self.feature_scale
+        n = values.shape[1]
+        return inside[:, :2], inside[:, 2], (values - self.feature_offset[:n]) / self.feature_scale[:n]
 
     def to_physical(self, position: Tensor, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Scale internal positions ``(n, 2)`` and features ``(n, P)``, or none, to the input's units."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isost._core.carry import carried_to, positions_at
+from isost._core.follow import carried_to, positions_at
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 
@@ -19,10 +19,13 @@ class Paths:
     ----------
     model, stack
         What carries the cells, and the cells.
+    only
+        The one gap that fields are made of; by default all.
     """
 
-    def __init__(self, model: SDEModel, stack: Stack) -> None:
+    def __init__(self, model: SDEModel, stack: Stack, *, only: int | None = None) -> None:
         self.model, self.stack = model, stack
+        self._gaps = range(stack.n_sections - 1) if only is None else range(only, only + 1)
         self._marched: dict[tuple[int, bool], dict[float, np.ndarray]] = {}
 
     def levels(self, gap: int) -> np.ndarray:
@@ -48,9 +51,8 @@ class Paths:
         ahead = bool(z > depth)
         marched = self._marched.pop((section, ahead), None)
         if marched is None:
-            stops = self._stops(section, ahead=ahead)
-            places = positions_at(self.model, self.stack, section, stops)
-            marched = dict(zip(stops.tolist(), places, strict=True))
+            stops, passed = self._stops(section, ahead=ahead)
+            marched = positions_at(self.model, self.stack, section, stops, passed) if stops.size else {}
         self._marched[section, ahead] = marched  # the last that is forgotten
         while len(self._marched) > _KEPT:
             self._marched.pop(next(iter(self._marched)))
@@ -67,15 +69,24 @@ class Paths:
         place = [self.at(k, z) for k, _ in sides]
         return np.concatenate(place), np.concatenate(rows), np.concatenate(weight)
 
-    def _stops(self, section: int, *, ahead: bool) -> np.ndarray:
-        """Depths that a section's cells are asked at, in the order of their way."""
+    def _stops(self, section: int, *, ahead: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Depths that a section's cells are marched to, in the order of their way, and others that they pass."""
         near, far = (section, section + 1) if ahead else (section - 1, section - 2)
-        gaps = range(self.stack.n_sections - 1)
-        stops = [np.array([self.middle(gap) for gap in (near, far) if gap in gaps])]
-        if near in gaps:
+        stops, passed = [np.zeros(0)], [np.zeros(0)]
+        if near in self._gaps:
             stops.append(self.levels(near))
-        stops += [part for gap in (near - 1, near + 1) if gap in gaps for part in self.beyond(gap)]
-        depths = np.unique(np.concatenate(stops))
+            passed.append(np.array([self.middle(near)]))
+            passed += [part for gap in (near - 1, near + 1) if gap in self._gaps for part in self.beyond(gap)]
+        if far in self._gaps:
+            stops.append(np.array([self.middle(far)]))
         last = self.stack.depths[min(max(far + ahead, 0), self.stack.n_sections - 1)]
         own = self.stack.depths[section]
-        return depths[(depths > own) & (depths <= last)] if ahead else depths[(depths < own) & (depths >= last)][::-1]
+
+        def on_the_way(parts: list[np.ndarray]) -> np.ndarray:
+            depths = np.unique(np.concatenate(parts))
+            return (
+                depths[(depths > own) & (depths <= last)] if ahead else depths[(depths < own) & (depths >= last)][::-1]
+            )
+
+        marched = on_the_way(stops)
+        return marched, np.setdiff1d(on_the_way(passed), marched)

@@ -38,12 +38,12 @@ class BrownianPath:
         self.times = times
         self.seed = seed
         self._refine = refine
+        self._lengths = times.double().cpu().diff().abs()  # here once, as a GPU has to be waited for
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
 
     def increment(self, step: int) -> Tensor:
         """W(z_{step + 1}) - W(z_step), ``shape``, with variance |z_{step + 1} - z_step|."""
-        times = self.times.double().cpu()
-        variance = (times[step + 1] - times[step]).abs() / self._refine
+        variance = self._lengths[step] / self._refine
         total = torch.zeros(self.shape, dtype=self.times.dtype)
         for part in range(step * self._refine, (step + 1) * self._refine):
             total += self._normal(part)
@@ -119,3 +119,11 @@ def flow(drift: Drift, state: Tensor, times: Tensor, *, method: str = "midpoint"
     travelled = (times - times[0]).abs()
     sign = -1.0 if times[-1] < times[0] else 1.0
     return odeint(lambda length, x: drift(times[0] + sign * length, x), state, travelled, method=method)
+
+
+def cubic(t: float | Tensor, p0: Tensor, p1: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
+    """Hermite's curve at t in [0, 1] from p0 to p1 with these tangents."""
+    return (
+        (2 * t**3 - 3 * t**2 + 1) * p0 + (t**3 - 2 * t**2 + t) * m0
+        + (3 * t**2 - 2 * t**3) * p1 + (t**3 - t**2) * m1
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from spatialdata import SpatialData
 from tqdm.auto import tqdm
 
@@ -14,7 +15,7 @@ from isost._core.folder import says_disk_full
 from isost._core.grid import Grid
 from isost._core.partial import Partial
 from isost._core.slabs import read_slabs, slab_path, write_slab
-from isost._core.tasks import run
+from isost._core.tasks import run, threads_for
 from isost._core.volume import SLAB_BYTES, Request, compute_slab, slabs_of
 from isost._logging import logger
 
@@ -45,7 +46,8 @@ def stream_volume(
                    disable=None if show else True)  # fmt: skip
         with bar:
             calls = [(number, slabs[number]) for number in missing]
-            for _ in run(_make_slab, calls, shared=(field, grid, request, partial.slabs)):
+            n_threads = threads_for(int(np.diff(field.stack.starts).max()))
+            for _ in run(_make_slab, calls, shared=(field, grid, request, partial.slabs), n_threads=n_threads):
                 bar.update()
         volume = read_slabs(partial.slabs, len(slabs))
         sdata = build_spatialdata(field.stack, grid, volume, genes=request.genes, params=params)

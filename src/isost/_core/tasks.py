@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
+from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
 Call = tuple[Any, ...]
 _RETRIES = 2  # of a task whose worker died
+_CELLS_AT_ONCE = 400_000  # of sections that are in work at the same time, of some 3 kB a cell
 _LARGE = 2**16  # bytes of an array that is sent to the workers once, not with every task
 
 
@@ -24,6 +31,23 @@ def active_client() -> Any | None:
         return get_client()
     except ValueError:
         return None
+
+
+def threads_for(n_cells: int) -> int:
+    """Count the sections of so many cells to work on at the same time: as many as torch has threads, if they fit."""
+    return int(np.clip(_CELLS_AT_ONCE / max(n_cells, 1), 1, torch.get_num_threads()))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let numerical libraries use one thread a call, where calls are in threads themselves: more would only wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run(
@@ -40,7 +64,8 @@ def run(
     shared
         Arguments that all calls begin with, sent once.
     n_threads
-        Calls at once where there is no client; above 1 for functions that leave `shared` as it is.
+        Calls at once where there is no client. Each thread takes calls that follow one another, with shallow copies of
+        `shared`, so that what one of them remembers is of use in the next and no other thread's.
     """
     client = active_client()
     if client is None and n_threads > 1:
@@ -69,13 +94,31 @@ def run(
 def _in_threads(
     function: Callable[..., Any], calls: Sequence[Call], shared: Call, n_threads: int
 ) -> Iterator[tuple[int, Any]]:
-    with ThreadPoolExecutor(n_threads) as pool:
-        futures = {pool.submit(function, *shared, *call): number for number, call in enumerate(calls)}
+    results: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
+    stopped = Event()
+
+    def work(numbers: Sequence[int]) -> None:
+        own = [copy(value) for value in shared]
+        for number in numbers:
+            if stopped.is_set():
+                return
+            try:
+                results.put((number, function(*own, *calls[number]), None))
+            except BaseException as error:  # noqa: BLE001  # raised where the results are awaited
+                results.put((number, None, error))
+                return
+
+    with one_thread_each(), ThreadPoolExecutor(n_threads) as pool:
+        for part in np.array_split(np.arange(len(calls)), n_threads):
+            pool.submit(work, part.tolist())
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for _ in calls:
+                number, result, error = results.get()
+                if error is not None:
+                    raise error
+                yield number, result
         finally:
-            pool.shutdown(cancel_futures=True)
+            stopped.set()
 
 
 def _on(client: Any, function: Callable[..., Any], calls: dict[int, Call], shared: Call) -> Iterator[tuple[int, Any]]:

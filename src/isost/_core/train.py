@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import torch
@@ -11,11 +15,22 @@ from isost._core.bridge import BridgeObjective
 from isost._core.checkpoint import Checkpoint
 from isost._core.devices import Ranks
 from isost._core.model import SDEModel
+from isost._core.tasks import one_thread_each
 from isost._core.trajectory import TrajectoryObjective
 from isost._logging import logger
 
 Objective = BridgeObjective | TrajectoryObjective
+Step = tuple[tuple[int, str], int]
 _FEWEST_CELLS = 64  # of a step, where the device has no memory for more
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What a phase learns of one direction, and what moves it; steps of the other direction leave it as it is."""
+
+    parameters: list[torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
 
 
 class Training:
@@ -57,6 +72,7 @@ class Training:
         self.interrupted = False
         self._at_once = int(settings["gaps_at_once"])
         self._ranks = Ranks()
+        self._two_threads = torch.get_num_threads() > 1
         self._best, self._lowest = _copy(model), float("inf")
 
     def share(self, ranks: Ranks, device: torch.device) -> None:
@@ -86,10 +102,11 @@ class Training:
         total = self._epochs * len(self.history)
         bar = tqdm(total=total, initial=self._done, desc="isost fit", unit="epoch", disable=None if show else True)
         try:
-            for phase in self.history:
-                if len(self.history[phase]) < self._epochs:
-                    self._run_phase(phase, bar, kept)
-                    kept = None
+            with one_thread_each() if self._apart else nullcontext():
+                for phase in self.history:
+                    if len(self.history[phase]) < self._epochs:
+                        self._run_phase(phase, bar, kept)
+                        kept = None
         except KeyboardInterrupt:
             self.model.load_state_dict(self._best)
             logger.warning("fit: interrupted after %d epochs; the best weights so far are kept", self._done)
@@ -99,23 +116,26 @@ class Training:
             self.model.eval()
 
     @property
+    def _apart(self) -> bool:
+        """Whether both directions, which share nothing, are learned at the same time: steps are too small to be cut."""
+        return self._at_once == self._ranks.size == 1 and self._two_threads and self.model.device.type == "cpu"
+
+    @property
     def _done(self) -> int:
         return sum(len(losses) for losses in self.history.values())
 
     def _run_phase(self, phase: str, bar: tqdm, kept: dict[str, Any] | None) -> None:
-        parameters = self._problem.parameters(phase)
-        optimiser = torch.optim.NAdam(parameters, lr=self._rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimiser, T_max=self._epochs, eta_min=self._rate / 20
-        )  # fmt: skip
+        ways = self._ways(phase)
         if kept is None:
             self._lowest = float("inf")
         else:
-            optimiser.load_state_dict(kept["optimiser"])
-            schedule.load_state_dict(kept["schedule"])
+            for direction, way in ways.items():
+                way.optimiser.load_state_dict(kept["optimiser"][direction])
+                way.schedule.load_state_dict(kept["schedule"][direction])
         while len(self.history[phase]) < self._epochs:
-            mean_loss = self._epoch(phase, parameters, optimiser)
-            schedule.step()
+            mean_loss = self._epoch(phase, ways)
+            for way in ways.values():
+                way.schedule.step()
             self.history[phase].append(mean_loss)
             bar.set_postfix_str(f"{phase} {mean_loss:.4g}", refresh=False)
             bar.update()
@@ -123,35 +143,69 @@ class Training:
                 self._lowest, self._best = mean_loss, _copy(self.model)
             if len(self.history[phase]) == self._epochs:
                 self.model.load_state_dict(self._best)
-            self._checkpoint.keep(lambda: self._state(optimiser, schedule))
+            self._checkpoint.keep(lambda: self._state(ways))
 
-    def _epoch(self, phase: str, parameters: list[torch.nn.Parameter], optimiser: torch.optim.Optimizer) -> float:
+    def _ways(self, phase: str) -> dict[str, _Way]:
+        learned = {id(parameter) for parameter in self._problem.parameters(phase)}
+        ways = {}
+        for direction, pair in (("forward", self.model.forward_pair), ("backward", self.model.backward_pair)):
+            parameters = [parameter for parameter in pair.parameters() if id(parameter) in learned]
+            optimiser = torch.optim.NAdam(parameters, lr=self._rate, foreach=True)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+                optimiser, T_max=self._epochs, eta_min=self._rate / 20
+            )  # fmt: skip
+            ways[direction] = _Way(parameters, optimiser, schedule)
+        return ways
+
+    def _epoch(self, phase: str, ways: dict[str, _Way]) -> float:
         """Return the mean loss of the steps."""
-        total = torch.zeros((), device=self.model.device)  # read once an epoch, so that a GPU is not waited for
         order = torch.randperm(len(self._steps), generator=self._generator).tolist()
-        # a seed for each step, so that it does not matter which process takes it
+        # a seed for each step, so that it does not matter which process takes it, or when
         seeds = torch.randint(2**62, (len(order),), generator=self._generator).tolist()
         steps = list(zip([self._steps[index] for index in order], seeds, strict=True))
-        for first in range(0, len(steps), self._at_once):
-            group = steps[first : first + self._at_once]
-            gradient = [torch.zeros_like(parameter) for parameter in parameters]
-            for (gap, direction), seed in group[self._ranks.rank :: self._ranks.size]:
-                self._problem.generator = torch.Generator().manual_seed(seed)
-                total += self._add_gradient(gap, direction, phase, parameters, gradient, share=1 / len(group))
-            asked = self._asked([direction for (_, direction), _ in group])
-            for parameter, summed in zip(parameters, self._ranks.add(gradient), strict=True):
-                # the pair of a direction that is not in the group rests, and so does its momentum
-                parameter.grad = summed if id(parameter) in asked else None
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-        mean = float(self._ranks.add([total])[0]) / len(steps)
+        groups = [steps[first : first + self._at_once] for first in range(0, len(steps), self._at_once)]
+        losses = torch.zeros(len(groups), device=self.model.device)  # read once an epoch: no GPU is waited for
+        failed = Event()
+
+        def take(numbers: list[int]) -> None:
+            for number in numbers:
+                if failed.is_set():
+                    return
+                losses[number] = self._step(phase, groups[number], ways)
+
+        if self._apart:
+            parts = [[n for n, group in enumerate(groups) if group[0][0][1] == direction] for direction in ways]
+            with ThreadPoolExecutor(len(parts)) as pool:
+                futures = [pool.submit(take, part) for part in parts]
+                try:
+                    wait(futures, return_when=FIRST_EXCEPTION)
+                finally:  # after Ctrl-C too
+                    if not all(future.done() for future in futures):
+                        failed.set()
+                for future in futures:
+                    future.result()
+        else:
+            take(list(range(len(groups))))
+        mean = float(self._ranks.add([losses.sum()])[0]) / len(steps)
         if not mean < float("inf"):
             raise self._diverged(f"a loss of {mean}")
         return mean
 
-    def _asked(self, directions: list[str]) -> set[int]:
-        pairs = {"forward": self.model.forward_pair, "backward": self.model.backward_pair}
-        return {id(parameter) for direction in directions for parameter in pairs[direction].parameters()}
+    def _step(self, phase: str, group: list[Step], ways: dict[str, _Way]) -> torch.Tensor:
+        """Take one step by the mean gradient of a group, and return the sum of its losses."""
+        asked = [ways[direction] for direction in sorted({direction for (_, direction), _ in group})]
+        parameters = [parameter for way in asked for parameter in way.parameters]
+        gradient = [torch.zeros_like(parameter) for parameter in parameters]
+        total = torch.zeros((), device=self.model.device)
+        for (gap, direction), seed in group[self._ranks.rank :: self._ranks.size]:
+            self._problem.generators[direction] = torch.Generator().manual_seed(seed)
+            total += self._add_gradient(gap, direction, phase, parameters, gradient, share=1 / len(group))
+        for parameter, summed in zip(parameters, self._ranks.add(gradient), strict=True):
+            parameter.grad = summed
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for way in asked:
+            way.optimiser.step()
+        return total
 
     def _add_gradient(
         self, gap: int, direction: str, phase: str, parameters: list[torch.nn.Parameter],
@@ -184,11 +238,12 @@ class Training:
             f"({found}). Next: pass a smaller one, or leave learning_rate out."
         )
 
-    def _state(self, optimiser: torch.optim.Optimizer, schedule: Any) -> dict[str, Any]:
+    def _state(self, ways: dict[str, _Way]) -> dict[str, Any]:
         return {
             "history": self.history, "model": _copy(self.model), "best": self._best, "lowest": self._lowest,
-            "max_cells": self._problem.max_cells, "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(), "generator": self._generator.get_state(),
+            "max_cells": self._problem.max_cells, "generator": self._generator.get_state(),
+            "optimiser": {direction: way.optimiser.state_dict() for direction, way in ways.items()},
+            "schedule": {direction: way.schedule.state_dict() for direction, way in ways.items()},
         }  # fmt: skip
 
     def _resume(self) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ class TrajectoryObjective:
         self.model = model
         self.alpha = float(settings["alpha"])
         self.max_cells = int(settings["max_cells"])
-        self.generator = generator
+        self.generators = dict.fromkeys(("forward", "backward"), generator)
         position, depth, features = model.to_internal(stack.coords, stack.features)
         self._sections = [tuple(part[stack.slice_of(k)] for part in (position, depth, features))
                           for k in range(stack.n_sections)]  # fmt: skip
@@ -60,14 +60,16 @@ class TrajectoryObjective:
 
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:
         source, target = (gap, gap + 1) if direction == "forward" else (gap + 1, gap)
-        position, depth, features = self._some(source)
+        generator = self.generators[direction]
+        position, depth, features = self._some(source, generator)
         steps = self.model.n_steps(self._depths[target] - self._depths[source])
-        seed = int(torch.randint(2**62, (), generator=self.generator))
+        seed = int(torch.randint(2**62, (), generator=generator))
         position, features = next(simulate(
             self.model, direction, position, depth, features, [self._depths[target]],
             seed=seed, parts="shape" if phase == "shape" else "both", save_memory=steps * len(position) > STORED,
+            steps=steps,
         ))  # fmt: skip
-        measured_position, _, measured_features = self._some(target)
+        measured_position, _, measured_features = self._some(target, generator)
         expression = torch.zeros((), device=position.device)
         if phase != "shape":
             expression = nearest_cell_mse(position, features, measured_position, measured_features)
@@ -75,9 +77,9 @@ class TrajectoryObjective:
             return expression
         return sinkhorn_w2(position, measured_position) + self.alpha * expression
 
-    def _some(self, section: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _some(self, section: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         position, depth, features = self._sections[section]
         if len(position) <= self.max_cells:
             return position, depth, features
-        chosen = torch.randperm(len(position), generator=self.generator)[: self.max_cells].to(position.device)
+        chosen = torch.randperm(len(position), generator=generator)[: self.max_cells].to(position.device)
         return position[chosen], depth[chosen], features[chosen]

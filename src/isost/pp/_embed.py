@@ -285,13 +285,15 @@ def _decompose(matrix: Any, mean: np.ndarray, n_comps: int, rng: Rng) -> tuple[n
 def _of_covariance(matrix: Any, mean: np.ndarray, n_comps: int) -> tuple[np.ndarray, ...]:
     # A product of dense blocks takes much less time than one of sparse matrices, and in float64 rounding is no matter.
     n_cells, n_genes = matrix.shape
-    covariance = np.zeros((n_genes, n_genes))
+    covariance = np.zeros((n_genes, n_genes), order="F")
     for _, block in row_blocks(matrix):
         centred = (block if isinstance(block, np.ndarray) else block.toarray()) - mean
-        covariance += centred.T @ centred
+        # its upper half alone: half the work of a product
+        covariance = linalg.blas.dsyrk(1.0, centred.T, beta=1.0, c=covariance, overwrite_c=True)
     covariance /= n_cells - 1
     total = np.trace(covariance)
-    variance, vectors = linalg.eigh(covariance, subset_by_index=(n_genes - n_comps, n_genes - 1), overwrite_a=True)
+    chosen = (n_genes - n_comps, n_genes - 1)
+    variance, vectors = linalg.eigh(covariance, subset_by_index=chosen, lower=False, overwrite_a=True)
     variance = variance[::-1]
     loadings = svd_flip(None, vectors.T[::-1], u_based_decision=False)[1].T
     scores = np.empty((n_cells, n_comps), dtype=np.float32)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from isost._core.carry import as_measured, carried_to, carry
+from isost._core.carry import as_measured, carry
+from isost._core.follow import carried_to
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
 

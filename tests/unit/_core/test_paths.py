@@ -11,9 +11,10 @@ import pytest
 
 from isost._core import field as field_module
 from isost._core import paths as paths_module
-from isost._core.carry import carried_to, carry, positions_at
+from isost._core.carry import carry
 from isost._core.covariance import Hyperparameters
 from isost._core.field import Field
+from isost._core.follow import carried_to, positions_at
 from isost._core.gap import GapField
 from isost._core.grid import make_grid
 from isost._core.model import SDEModel
@@ -88,9 +89,9 @@ def test_all_that_fields_ask_for_is_marched_once_each_way(
 ) -> None:
     marches: list[tuple[int, bool]] = []
 
-    def counted(model: SDEModel, stack: Stack, section: int, depths: np.ndarray) -> list[np.ndarray]:
-        marches.append((section, bool(depths[0] > stack.depths[section])))
-        return positions_at(model, stack, section, depths)
+    def counted(model: SDEModel, stack: Stack, section: int, *depths: np.ndarray) -> dict[float, np.ndarray]:
+        marches.append((section, bool(depths[0][0] > stack.depths[section])))
+        return positions_at(model, stack, section, *depths)
 
     monkeypatch.setattr(paths_module, "positions_at", counted)
     monkeypatch.setattr(paths_module, "carried_to", None)

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import anndata as ad
 import numpy as np
 import pytest
+import torch
 
 from isost._core.tasks import active_client, run
 from isost.datasets import phantom
@@ -65,10 +66,39 @@ def waiting_for_each_other(barrier: threading.Barrier, number: int) -> int:
 def test_threads_run_calls_at_once_and_pass_errors_on() -> None:
     """Each call waits for the other, which calls that come one after the other never could."""
     barrier = threading.Barrier(2)
-    found = dict(run(waiting_for_each_other, [(0,), (1,), (2,), (3,)], shared=(barrier,), n_threads=2))
+    found = dict(run(waiting_for_each_other, [(barrier, n) for n in range(4)], n_threads=2))
     assert found == {0: 0, 1: 1, 2: 2, 3: 3}
     with pytest.raises(ValueError, match="no 1"):
         list(run(failing, [(1,)] * 8, n_threads=2))
+
+
+def noting(noted: list[int], number: int) -> list[int]:
+    noted.append(number)
+    return [*noted]
+
+
+def interrupting(number: int) -> int:
+    if number == 1:
+        raise KeyboardInterrupt
+    return number
+
+
+def test_each_thread_takes_calls_that_follow_one_another() -> None:
+    """And has what is shared for itself: here, what the calls before noted in it."""
+    found = dict(run(noting, [(n,) for n in range(6)], shared=([],), n_threads=2))
+    assert found == {0: [0], 1: [0, 1], 2: [0, 1, 2], 3: [3], 4: [3, 4], 5: [3, 4, 5]}
+
+
+def test_an_interrupted_thread_interrupts_the_run() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(run(interrupting, [(n,) for n in range(4)], n_threads=2))
+
+
+def test_numerical_libraries_have_one_thread_meanwhile() -> None:
+    before = torch.get_num_threads()
+    found = dict(run(torch.get_num_threads, [()] * 4, n_threads=2))
+    assert set(found.values()) == {1}
+    assert torch.get_num_threads() == before
 
 
 def test_without_a_client_calls_run_here_in_order() -> None:
@@ -77,6 +107,32 @@ def test_without_a_client_calls_run_here_in_order() -> None:
     assert [number for number, _ in results] == [0, 1, 2]
     assert [value for _, (value, _) in results] == [2 * LARGE.sum() + n for n in range(3)]
     assert {pid for _, (_, pid) in results} == {os.getpid()}
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_gaps_directions_and_slabs_in_two_threads_are_as_in_one(alone: Any, tmp_path: Path) -> None:
+    path, fitted, _ = alone
+    adata = ad.read_h5ad(path)
+    embed(adata, n_comps=6)
+    again = fit(adata, epochs=1, progress=False, rng=0)
+    assert again.history == fitted.history
+    for name, value in again.model.state_dict().items():
+        torch.testing.assert_close(value, fitted.model.state_dict()[name])
+    with patch("isost.tl._stream.SLAB_BYTES", 1):
+        two = reconstruct(None, fitted=fitted, output=tmp_path / "threads.zarr", voxel_size=25, rng=0)
+    with patch("isost.tl._stream.SLAB_BYTES", 1), patch("isost._core.stream.threads_for", lambda _: 1):
+        alone_again = reconstruct(None, fitted=fitted, output=tmp_path / "serial.zarr", voxel_size=25, rng=0)
+    for name in ("isost_volume", "isost_uncertainty"):
+        images = [s[name]["scale0"].image if hasattr(s[name], "children") else s[name] for s in (alone_again, two)]
+        np.testing.assert_array_equal(*(image.values for image in images))
 
 
 def test_a_client_runs_them_elsewhere_with_the_same_result(client: Any) -> None:
