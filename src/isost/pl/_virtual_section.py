@@ -109,7 +109,7 @@ def virtual_section(
         panel.set_title(where, fontsize=9, loc="left")
         if invert_y:
             panel.yaxis.set_inverted(True)
-        label = f"{channel} ({'log-normalised expression' if decoded else 'score'})"
+        label = f"{channel} ({run['values'][channel]})"
         figure, ends = root_figure(panel), extend(values, limits)
         bar = figure.colorbar(drawn, ax=panel, label=label, extend=ends, shrink=0.85, pad=0.02)
         bar.outline.set_visible(False)

@@ -66,7 +66,8 @@ def virtual_section(
             (n, 2) in the plane, ``obsm["spatial_3d"]`` (n, 3) where they were, and ``obs["offset"]`` from the plane.
             Left out where the slab has none.
         ``attrs["isost"]``
-            ``origin``, ``normal``, ``right``, ``up`` (normal x right), ``thickness``, ``pixel_size``, ``unit``.
+            ``origin``, ``normal``, ``right``, ``up`` (normal x right), ``thickness``, ``pixel_size``, ``unit``, and
+            ``values``: what each channel is, "score" or "log-normalised expression".
 
     Raises
     ------
@@ -183,6 +184,7 @@ def _assemble(
             "isost": {
                 **{name: getattr(plane, name).tolist() for name in ("origin", "normal", "right", "up")},
                 "thickness": thickness, "pixel_size": pixels.size, "unit": voxels.unit,
+                "values": {name: voxels.kind(name) for name in names},
             }
         },
     )  # fmt: skip

@@ -101,7 +101,10 @@ def test_known_functions_of_radius(shape: object) -> None:
     assert np.isnan(ranks[3])
     assert found.eta_squared[3] == found.sd[3] == 0.0
     np.testing.assert_allclose([found.pearson[4], ranks[4], found.eta_squared[4]], 0.0, atol=0.01)
-    assert (found.eta_squared[[0, 1, 2, 5, 6]] > 0.95).all()
+    means = np.array([values[shell == k].mean(axis=0) for k in range(shell.max() + 1)])[shell]
+    varies = [0, 1, 2, 5, 6]
+    np.testing.assert_allclose(found.eta_squared[varies], (means.var(axis=0) / values.var(axis=0))[varies], rtol=1e-6)
+    assert (found.eta_squared[varies] > 0.9).all()
     sorted_by = classify(found, np.array([True, True, True, False, False, True, True]), centres)
     assert sorted_by["class"].tolist() == ["rising", "rising", "falling", "flat", "flat", "peaked", "peaked"]
     assert (sorted_by["change"][[0, 1, 5]] > 0).all()

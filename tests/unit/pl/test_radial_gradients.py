@@ -74,7 +74,7 @@ def test_nothing_overlaps(cells: AnnData) -> None:
     for number, one in enumerate(boxes):
         assert figure.bbox.x0 - 1 <= one.x0
         assert one.x1 <= figure.bbox.x1 + 1
-        assert not any(one.shrunk(0.98).overlaps(other.shrunk(0.98)) for other in boxes[number + 1 :])
+        assert not any(one.shrunk(0.98, 0.98).overlaps(other.shrunk(0.98, 0.98)) for other in boxes[number + 1 :])
 
 
 def test_no_gradient_at_all_still_makes_a_picture(cells: AnnData) -> None:
