@@ -163,7 +163,8 @@ def radial_gradients(
     tested_at, tested_against, grouping = places, other, _grouping(here, there)
     if measured is not None:
         tested_at, tested_against = _read_measured(measured, places, names, paired=other is not None)
-        grouping = _grouping(*(one and cut(one.coords, about(one.coords)) for one in (tested_at, tested_against)))
+        against = None if tested_against is None else cut(tested_against.coords, about(tested_against.coords))
+        grouping = _grouping(cut(tested_at.coords, about(tested_at.coords)), against)
     p = tested(_pairs(tested_at, tested_against, names), grouping)
     found, columns = measure(_pairs(places, other, names), here, there, p, centres=centres, alpha=float(alpha))
     params = {**note, "width": step, "segment": length, "alpha": float(alpha), "unit": places.unit,
