@@ -11,10 +11,13 @@ HEAVY = (
     "matplotlib",
     "napari",
     "pandas",
+    "plotly",
+    "pyvista",
     "scanpy",
     "scipy",
     "spatialdata",
     "squidpy",
+    "tensorstore",
     "torch",
     "torch_geometric",
 )

@@ -70,6 +70,28 @@ def test_morph_begins_and_ends_with_the_measured_cells(fitted: isost.Reconstruct
     assert (tmp_path / "letters.gif").read_bytes().startswith(b"GIF8")
 
 
+def test_sections_that_were_fitted_are_followed(fitted: isost.Reconstruction, sdata: SpatialData) -> None:
+    """At random places the field would not correlate with what was measured there."""
+    adata = isost.datasets.letters(150)
+    isost.pp.embed(adata, n_comps=4)
+    axes = isost.pl.compare(adata, sdata, "gene_2")
+    assert axes.shape == (3, 2)
+    for ax in axes[2]:
+        assert "fitted" in ax.get_title()
+        assert float(ax.get_title().split()[2]) > 0.3
+
+
+def test_every_view_of_a_reconstruction(sdata: SpatialData, tmp_path: Path) -> None:
+    gene = np.asarray(isost.get.gene(sdata, "gene_2"))
+    points = isost.pl.volume(sdata, "gene_2", threshold=None).data[0]
+    np.testing.assert_allclose(np.sort(points.marker.color), np.sort(gene[np.isfinite(gene)]), rtol=1e-5)
+    axes = isost.pl.uncertainty(sdata, "gene_2")
+    assert all(np.nanmin(np.ma.filled(ax.images[0].get_array(), np.nan)) > 0 for ax in axes[1])
+    isost.pl.rotate(sdata, "gene_2", n_frames=2, save=tmp_path / "turn.gif")
+    isost.tl.to_ome_zarr(sdata, tmp_path / "gene.ome.zarr", genes="gene_2")
+    assert {path.name for path in tmp_path.iterdir()} == {"turn.gif", "gene.ome.zarr"}
+
+
 @pytest.mark.parametrize("objective", ["bridge", "trajectory"])
 def test_training_shows_every_epoch(objective: str) -> None:
     adata = isost.datasets.letters(60)

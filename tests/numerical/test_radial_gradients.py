@@ -39,7 +39,7 @@ def random_fields(places: np.ndarray, smoothness: float, reach: float, rng: np.r
     return fields
 
 
-def tested(places: np.ndarray, radius: np.ndarray, values: np.ndarray) -> np.ndarray:
+def p_values_of(places: np.ndarray, radius: np.ndarray, values: np.ndarray) -> np.ndarray:
     numbers, position = compact(cover(places, BLOCKS).of(places))
     count = np.bincount(position, minlength=len(numbers))
 
@@ -65,7 +65,7 @@ def test_fields_without_a_gradient_are_called_at_the_stated_rate(
     rng = np.random.default_rng(0)
     fields = random_fields(places, smoothness, reach, rng)
     fields += 0.3 * rng.standard_normal(fields.shape)
-    p = tested(places, radius, fields)
+    p = p_values_of(places, radius, fields)
     assert (p <= 0.05).mean() <= upper_bound(N_GENES)
     correlation = np.abs(np.corrcoef(radius, fields.T)[0, 1:])
     naive = correlation * np.sqrt(len(places)) > 1.96
@@ -82,6 +82,6 @@ def test_planted_gradients_are_found(tissue: object) -> None:
     for gene in np.flatnonzero(planted):
         shape = shapes[gene % 3]
         fields[:, gene] += 1.5 * (shape - shape.mean()) / shape.std()
-    p = tested(places, radius, fields)
+    p = p_values_of(places, radius, fields)
     assert (p[planted] <= 0.05).mean() >= 0.95
     assert (p[~planted] <= 0.05).mean() <= upper_bound(int((~planted).sum()))

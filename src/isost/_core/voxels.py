@@ -73,6 +73,11 @@ class Voxels:
         """Names of what `gene` takes beside the channels."""
         return self.channels if self.decoder is None else self.decoder.genes
 
+    def kind(self, name: str) -> str:
+        """Say what the values of a channel or a gene are."""
+        score = name in self.channels and self.run.get("channels") == "features"
+        return "score" if score else "log-normalised expression"
+
     @cached_property
     def mask(self) -> np.ndarray:
         """(z, y, x) bool, inside the tissue; in memory."""
@@ -91,17 +96,22 @@ class Voxels:
         """Lazy (z, y, x) float32 of a channel, or of a gene: x = mean + L @ g + M @ r."""
         if name in self.channels:
             return self.values[self.channels.index(name)]
-        if self.decoder is None:
-            raise KeyError(
-                f"name: expected a channel of the volume ({', '.join(self.channels[:5])}"
-                f"{', ...' * (len(self.channels) > 5)}), found {name!r}; the volume holds no features that genes could "
-                "be decoded from. Next: reconstruct without genes=, or with this one."
-            )
-        at = self.decoder.index(name)[0]
-        values = da.tensordot(self.decoder.loadings[at], self.values, axes=(0, 0)) + self.decoder.mean[at]
+        decoder = self._decoder_for(name)
+        at = decoder.index(name)[0]
+        values = da.tensordot(decoder.loadings[at], self.values, axes=(0, 0)) + decoder.mean[at]
         if self.beside is not None and self.remainder is not None:
             values = values + da.tensordot(self.beside[at], self.remainder, axes=(0, 0))
         return values
+
+    def loadings(self, name: str) -> np.ndarray:
+        """(C,) float32, what a gene takes of each channel."""
+        decoder = self._decoder_for(name)
+        return decoder.loadings[decoder.index(name)[0]]
+
+    def gene_mean(self, name: str) -> float:
+        """Look up what a gene is where all channels are 0."""
+        decoder = self._decoder_for(name)
+        return float(decoder.mean[decoder.index(name)[0]])
 
     def decoded(self, index: np.ndarray, genes: Sequence[str] | None = None) -> np.ndarray:
         """(m, G) float32 of genes, or of all that there are, at voxels given by (m, 3) z, y, x inside the tissue."""
@@ -113,6 +123,15 @@ class Voxels:
         if self.beside is not None and self.remainder is not None:
             found += self.at(self.remainder, index) @ self.beside[chosen].T
         return found
+
+    def _decoder_for(self, name: str) -> Decoder:
+        if self.decoder is None:
+            raise KeyError(
+                f"name: expected a channel of the volume ({', '.join(self.channels[:5])}"
+                f"{', ...' * (len(self.channels) > 5)}), found {name!r}; the volume holds no features that genes could "
+                "be decoded from. Next: reconstruct without genes=, or with this one."
+            )
+        return self.decoder
 
     @staticmethod
     def at(values: da.Array, index: np.ndarray) -> np.ndarray:
@@ -149,7 +168,7 @@ def read_voxels(sdata: SpatialData) -> Voxels:
     channels = tuple(map(str, image.coords["c"].values))
     decoder, beside = _decoder(sdata, list(channels), str(run.get("use_rep", "X_pca")))
     remainder = full_resolution(sdata, "images", "isost_remainder").data if "isost_remainder" in sdata.images else None
-    origin, size = _place(sdata.images["isost_volume"])
+    origin, size = place_of(sdata.images["isost_volume"])
     masked = "isost_mask" in sdata.labels  # a crop may lack it
     mask = full_resolution(sdata, "labels", "isost_mask").data if masked else ~da.isnan(image.data[0])
     return Voxels(image.data, channels, remainder, decoder, beside, mask, origin, size, run)
@@ -178,8 +197,8 @@ def _decoder(sdata: SpatialData, channels: list[str], use_rep: str) -> tuple[Dec
     return None, None
 
 
-def _place(element: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Corner of the first voxel and edges of a voxel, x, y, z, in the coordinate system "global"."""
+def place_of(element: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Find the corner of the first voxel and the edges of a voxel, x, y, z, in the coordinate system "global"."""
     matrix = get_transformation(element, "global").to_affine_matrix(AXES, AXES)
     if np.any(matrix[:3, :3] != np.diag(np.diag(matrix[:3, :3]))):
         raise ValueError("Expected a volume along the axes, found a rotated one. Next: take the gene before rotating.")

@@ -33,6 +33,19 @@ def gene(sdata: SpatialData, name: str) -> DataArray:
     ValueError
         If the volume was rotated.
 
+    Notes
+    -----
+    Unit and log scale: values are the estimated mean of what the fit took as expression, for counts ln(1 + count x
+    target / total of the cell), where the target is the median total of the cells (`isost.pp.embed`). A difference of
+    ln 2 = 0.69 is about a factor of two where a gene is high, and less than that where it is low, because of the 1. A
+    mean of logarithms lies below the logarithm of a mean: to compare with summed counts, compare ranks or patterns.
+    Data that came log-normalised keep their own scale, and scaled data (negative values) theirs.
+
+    Saturation: a value is a mean over neighbouring cells and the patterns that genes share. It stays far below the
+    highest single cells, and a gene in few cells is spread over its neighbourhood; what no component carries is drawn
+    towards the gene's mean. Where expression is near 0 the linear decoding can fall slightly below it; values are not
+    clipped, so that means stay means: ``gene.clip(min=0)`` does it for a picture.
+
     Examples
     --------
     >>> import isost

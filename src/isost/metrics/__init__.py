@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.metrics._agreement import label_agreement, plane_consistency
     from isost.metrics._bins import bin_side
     from isost.metrics._cells import density_correlation, dice, score_cells
     from isost.metrics._composition import composition_similarity
@@ -27,10 +28,12 @@ _MODULES = {
     "gene_correlation": "_field",
     "interval_coverage": "_intervals",
     "interval_width": "_intervals",
+    "label_agreement": "_agreement",
     "minmax_mse": "_errors",
     "morans_i": "_moran",
     "morans_i_agreement": "_moran",
     "normalised_mse": "_errors",
+    "plane_consistency": "_agreement",
     "score_cells": "_cells",
     "score_field": "_field",
     "sinkhorn_divergence": "_distance",
@@ -48,10 +51,12 @@ __all__ = [
     "gene_correlation",
     "interval_coverage",
     "interval_width",
+    "label_agreement",
     "minmax_mse",
     "morans_i",
     "morans_i_agreement",
     "normalised_mse",
+    "plane_consistency",
     "score_cells",
     "score_field",
     "sinkhorn_divergence",

@@ -1,4 +1,4 @@
-"""Plots: sections, reconstructed volumes and how the fit went."""
+"""Plots: sections, reconstructed volumes, what tools say of them, and how the fit went."""
 
 from __future__ import annotations
 
@@ -6,26 +6,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.pl._clusters import clusters
+    from isost.pl._compare import compare
+    from isost.pl._composition import composition
     from isost.pl._cross_validation import cross_validation
     from isost.pl._morph import morph
+    from isost.pl._napari import napari
     from isost.pl._orthoviews import orthoviews
     from isost.pl._radial_gradients import radial_gradients
+    from isost.pl._rotate import rotate
     from isost.pl._section_titration import section_titration
     from isost.pl._sections import sections
     from isost.pl._shells import shells
     from isost.pl._training import training
+    from isost.pl._uncertainty import uncertainty
     from isost.pl._virtual_section import virtual_section
+    from isost.pl._volume import volume
 
 __all__ = [
+    "clusters",
+    "compare",
+    "composition",
     "cross_validation",
     "morph",
+    "napari",
     "orthoviews",
     "radial_gradients",
+    "rotate",
     "section_titration",
     "sections",
     "shells",
     "training",
+    "uncertainty",
     "virtual_section",
+    "volume",
 ]
 
 

@@ -12,9 +12,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from spatialdata import SpatialData
 
 from isost.get._radial_gradients import table_with
-from isost.pl._orthoviews import _PANELS, _depth_scale, _draw_plane, _label, _layout
+from isost.pl._orthogonal import depth_scale_of, draw_planes, lay_out, planes_of
+from isost.pl._quantity import read_volume
 from isost.pl._style import finish, style
-from isost.pl._volume import read_volume
 
 _MOST_TICKS = 12
 
@@ -92,15 +92,11 @@ def shells(
     colors = ListedColormap(plt.get_cmap(cmap)(np.linspace(0.0, 1.0, len(bounds) - 1)))
     norm = BoundaryNorm(bounds, len(bounds) - 1)
     indices = volume.indices(position)
-    stretch = _depth_scale(volume, depth_scale)
+    stretch = depth_scale_of(volume, depth_scale)
     with style():
-        figure, axes, bar = _layout(volume, stretch)
-        for ax, panel in zip(axes, _PANELS, strict=True):
-            plane = volume.plane(panel[0], indices[panel[0]])
-            _draw_plane(ax, volume, plane, panel, indices, colors, norm, stretch)
-        _label(axes, volume, indices, stretch)
-        if invert_y:
-            axes[0].yaxis.set_inverted(True)
+        figure, ((axes, bar),) = lay_out(volume, stretch)
+        planes = planes_of(volume, indices)
+        draw_planes(volume, indices, axes, planes, norm, colors, stretch, invert_y=invert_y)
         ticks = bounds[:: -(-len(bounds) // _MOST_TICKS)]
         drawn = figure.colorbar(ScalarMappable(norm, colors), cax=bar, label=volume.label, ticks=ticks)
         drawn.outline.set_visible(False)

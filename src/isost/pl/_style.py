@@ -20,6 +20,8 @@ MISSING = "#c8c8c8"
 ACCENT = "#d55e00"
 PLAIN = "#4477aa"
 
+Limit = float | str | None  # of a colour scale: a number, a percentile such as "p99", or the extreme
+
 _RC: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -62,14 +64,14 @@ def position_labels(positions: np.ndarray, apart: float | None = None) -> list[s
     return [f"{round(float(at), decimals) + 0.0:.10g}".replace("-", "−") for at in positions]
 
 
-def contrast(values: np.ndarray, vmin: float | str | None, vmax: float | str | None) -> tuple[float, float]:
+def contrast(values: np.ndarray, vmin: Limit, vmax: Limit) -> tuple[float, float]:
     """Limits of a colour scale: a number, a percentile ("p99"), or None for the extreme of the finite values."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
     if finite.size == 0:
         return 0.0, 1.0
-    low = _limit(finite, vmin, "vmin", finite.min())
-    high = _limit(finite, vmax, "vmax", finite.max())
+    low = limit(finite, vmin, "vmin", finite.min())
+    high = limit(finite, vmax, "vmax", finite.max())
     if not low < high and isinstance(vmax, str):
         # A gene in fewer cells than the percentile leaves out would be drawn as absent.
         high = float(finite.max())
@@ -80,7 +82,8 @@ def contrast(values: np.ndarray, vmin: float | str | None, vmax: float | str | N
     return (high - 1.0, high) if isinstance(vmax, int | float) else (low, low + 1.0)
 
 
-def _limit(finite: np.ndarray, value: float | str | None, name: str, extreme: float) -> float:
+def limit(finite: np.ndarray, value: Limit, name: str, extreme: float) -> float:
+    """Find a number, a percentile of the values, or their extreme, under the name of an argument."""
     if value is None:
         return float(extreme)
     if isinstance(value, str):

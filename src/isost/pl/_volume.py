@@ -1,112 +1,113 @@
-"""One quantity of a reconstructed volume, lazily, with its place in physical space."""
-
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import dask.array as da
-import numpy as np
 from spatialdata import SpatialData
 
-from isost._core.voxels import AXES, full_resolution, read_voxels
-from isost.pl._style import unit_label
+from isost.pl._plotly import plotly_figure, save_plotly
+from isost.pl._pyvista import pyvista_plotter, save_pyvista
+from isost.pl._scene import make_scene
 
 
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """A quantity on the grid.
+def volume(
+    sdata: SpatialData,
+    color: str,
+    *,
+    kind: Literal["points", "isosurface", "volume"] = "points",
+    threshold: float | str | None = "p80",
+    label: str | None = None,
+    max_voxels: int = 150_000,
+    opacity: float | None = None,
+    cmap: str = "viridis",
+    vmin: float | str | None = "p0.5",
+    vmax: float | str | None = "p99.5",
+    tissue: bool = True,
+    sections: bool = True,
+    backend: Literal["plotly", "pyvista"] = "plotly",
+    show: bool = False,
+    save: str | Path | None = None,
+) -> Any:
+    """Draw where a gene is expressed in 3D, to be turned, in the unit of the volume and with equal axes.
 
-    Attributes
+    Only what reaches `threshold` is drawn, in the grey outline of the tissue. A volume of more than `max_voxels` voxels
+    is averaged in blocks, which the title and the log say; no voxel is left out.
+
+    Parameters
     ----------
-    values, mask
-        Lazy (z, y, x).
-    origin, voxel
-        (3,) x, y, z of the outer corner of the first voxel, and of the edges of a voxel.
+    sdata
+        What `isost.tl.reconstruct` returns.
+    color
+        A gene (log-normalised expression, decoded from the components), a channel of the volume such as ``"PC1"``,
+        ``"density"`` or ``"uncertainty"``.
+    kind
+        ``"points"``: the voxels, at their centres; ``"isosurface"``: surfaces of equal value from the threshold
+        to `vmax`; ``"volume"``: many transparent ones.
+    threshold
+        Least value that is drawn: a number, a percentile of the tissue such as ``"p80"``, or None for all of it.
     label
-        What the values are, with their unit.
-    unit
-        Of lengths.
+        What the colour bar calls it, for instance the symbol of a gene that is named by an identifier.
+    max_voxels
+        Most voxels that are handed to the browser or the window.
+    opacity
+        Of what is drawn, above 0 and up to 1; None chooses one that suits `kind`.
+    cmap
+        Colour map of matplotlib.
+    vmin, vmax
+        Limits of the colour scale: a number, a percentile of the tissue, or None for the extreme.
+    tissue
+        Draw the outline of the tissue.
     sections
-        Depths of the measured sections.
+        Draw a frame at the depth of each measured section.
+    backend
+        ``"plotly"``, for browsers and notebooks: ``pip install 'isost[plotly]'``; or ``"pyvista"``, for a window:
+        ``pip install 'isost[pyvista]'``.
+    show
+        Open it.
+    save
+        File to write. plotly: ``.html``, a page that needs no network, or a picture such as ``.png`` where kaleido is
+        installed. pyvista: ``.png``, ``.jpg`` or ``.tif``, or ``.html`` where trame is installed.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure or pyvista.Plotter
+
+    Raises
+    ------
+    ImportError
+        If the package of the backend is not installed.
+    KeyError
+        If an element of the volume, the gene or the channel is not found.
+    TypeError
+        If `sdata` is not a SpatialData.
+    ValueError
+        If an option is none of its values, or nothing reaches `threshold`.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.letters(200)
+    >>> sdata = isost.tl.reconstruct(adata, voxel_size=50, epochs=2, progress=False, rng=0)
+    >>> figure = isost.pl.volume(sdata, "gene_1", threshold="p90", save="gene_1.html")
+    >>> figure.layout.scene.xaxis.title.text, figure.layout.scene.aspectmode
+    ('x (µm)', 'data')
     """
-
-    values: da.Array
-    mask: da.Array
-    origin: np.ndarray
-    voxel: np.ndarray
-    label: str
-    unit: str
-    sections: np.ndarray
-
-    def size(self, axis: int) -> int:
-        """Voxels along x (0), y (1) or z (2)."""
-        return self.values.shape[2 - axis]
-
-    def edges(self, axis: int) -> tuple[float, float]:
-        """Where the volume begins and ends along an axis."""
-        return float(self.origin[axis]), float(self.origin[axis] + self.voxel[axis] * self.size(axis))
-
-    def extents(self) -> tuple[float, float, float]:
-        """Lengths along x, y and z."""
-        across, along, deep = (high - low for low, high in map(self.edges, range(3)))
-        return across, along, deep
-
-    def centre(self, axis: int, index: int) -> float:
-        """Physical position of the middle of a plane."""
-        return float(self.origin[axis] + (index + 0.5) * self.voxel[axis])
-
-    def plane(self, axis: int, index: int) -> np.ndarray:
-        """Take the plane across an axis, NaN outside the tissue; what is left of (z, y, x) are its rows and columns."""
-        at = tuple(index if place == 2 - axis else slice(None) for place in range(3))
-        values, mask = da.compute(self.values[at], self.mask[at])
-        return np.where(mask > 0, values, np.nan).astype(np.float64)
-
-    def indices(self, position: Sequence[float | None] | None) -> tuple[int, int, int]:
-        """Find the voxel that holds a position; a coordinate that is None falls in the middle of the tissue."""
-        wanted = (None, None, None) if position is None else tuple(position)
-        if len(wanted) != 3:
-            raise ValueError(
-                f"position: expected (x, y, z), found {len(wanted)} numbers. Next: None stands for the middle."
-            )
-        x, y, z = (self._middle(axis) if at is None else self._index(axis, at) for axis, at in enumerate(wanted))
-        return x, y, z
-
-    def _index(self, axis: int, at: float) -> int:
-        low, high = self.edges(axis)
-        if not low <= at <= high:
-            raise ValueError(
-                f"position: expected {AXES[axis]} between {low:g} and {high:g} {self.unit}, found {at:g}. "
-                "Next: choose a plane inside the volume, or None for the middle of the tissue."
-            )
-        return min(int((at - low) / self.voxel[axis]), self.size(axis) - 1)
-
-    def _middle(self, axis: int) -> int:
-        others = tuple(place for place in range(3) if place != 2 - axis)
-        tissue = np.cumsum(np.asarray((self.mask > 0).sum(axis=others)))
-        if tissue[-1] == 0:
-            return self.size(axis) // 2
-        return int(np.searchsorted(tissue, tissue[-1] / 2))
-
-
-def read_volume(sdata: SpatialData, color: str, called: str | None = None) -> Volume:
-    """Find a gene or channel, the density or the uncertainty of a reconstruction, and where its voxels lie.
-
-    `called` names it in the label, in place of `color`.
-    """
-    voxels = read_voxels(sdata)
-    unit = unit_label(voxels.unit)
-    if color == "density":
-        per_volume = voxels.run.get("density", {}).get("unit", "cells / um^3").replace("um", "µm").replace("^3", "³")
-        values = full_resolution(sdata, "images", "isost_density").data[0]
-        label = f"{called or 'cell density'} ({per_volume})"
-    elif color == "uncertainty":
-        # Variances of the channels add up: the expected distance of a place's expression from its estimate.
-        std = full_resolution(sdata, "images", "isost_uncertainty").data
-        values, label = da.sqrt((std**2).sum(axis=0)), f"{called or 'uncertainty'} (standard deviation)"
-    else:
-        values = voxels.gene(color)
-        score = color in voxels.channels and voxels.run.get("channels") == "features"
-        label = f"{called or color} ({'score' if score else 'log-normalised expression'})"
-    mask = full_resolution(sdata, "labels", "isost_mask").data
-    return Volume(values, mask, voxels.origin, voxels.size, label, unit, voxels.section_depths)
+    if backend not in ("plotly", "pyvista"):
+        raise ValueError(f"backend: expected 'plotly' or 'pyvista', found {backend!r}. Next: backend='plotly'.")
+    scene = make_scene(
+        sdata, color, kind=kind, threshold=threshold, label=label, max_voxels=max_voxels, opacity=opacity, cmap=cmap,
+        vmin=vmin, vmax=vmax,
+    )  # fmt: skip
+    if backend == "pyvista":
+        plotter = pyvista_plotter(scene, tissue=tissue, sections=sections, show=show)
+        if save is not None:
+            save_pyvista(plotter, save)
+        if show:
+            plotter.show()
+        return plotter
+    figure = plotly_figure(scene, tissue=tissue, sections=sections)
+    if save is not None:
+        save_plotly(figure, save)
+    if show:
+        figure.show()
+    return figure

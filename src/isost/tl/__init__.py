@@ -1,4 +1,4 @@
-"""Tools: fit, reconstruct, cross-validate, and what to do with a volume."""
+"""Tools: fit, reconstruct, cross-validate, what is done with a reconstruction, and exports."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.tl._composition import composition
     from isost.tl._cross_validate import cross_validate
     from isost.tl._enrichment import enrichment
     from isost.tl._fit import fit
     from isost.tl._radial_gradients import radial_gradients
     from isost.tl._reconstruct import reconstruct
     from isost.tl._section_titration import section_titration
+    from isost.tl._spatial_clusters import spatial_clusters
+    from isost.tl._spatial_features import spatial_features
+    from isost.tl._to_neuroglancer import to_neuroglancer
+    from isost.tl._to_ome_zarr import to_ome_zarr
+    from isost.tl._transfer_labels import transfer_labels
     from isost.tl._virtual_section import virtual_section
 
 __all__ = [
+    "composition",
     "cross_validate",
     "enrichment",
     "fit",
     "radial_gradients",
     "reconstruct",
     "section_titration",
+    "spatial_clusters",
+    "spatial_features",
+    "to_neuroglancer",
+    "to_ome_zarr",
+    "transfer_labels",
     "virtual_section",
 ]
 

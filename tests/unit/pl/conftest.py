@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import dask.array as da
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -51,6 +52,18 @@ def stack() -> AnnData:
 def volume() -> SpatialData:
     """A small reconstruction with the elements that isost.tl.reconstruct writes, and another value in every voxel."""
     return _volume()
+
+
+@pytest.fixture
+def bright() -> SpatialData:
+    """The volume with "PC1" 0 everywhere but 1 in the voxel 6 along x, 4 along y, 2 along z: about (25, 45, 125)."""
+    sdata = _volume()
+    image = sdata.images["isost_volume"]["scale0"]["image"]
+    values = image.values.copy()
+    values[0][np.isfinite(values[0])] = 0.0
+    values[0, 2, 4, 6] = 1.0
+    image.data = da.from_array(values, chunks=(2, 2, 3, 4))
+    return sdata
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from spatialdata import SpatialData, read_zarr
 
 import isost
-from isost.pl._volume import read_volume
+from isost.pl._quantity import read_volume
 
 Make = Callable[..., SpatialData]
 

@@ -1,0 +1,122 @@
+"""Clusters as a mixture of Gaussians that share one covariance, and how many there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+MOST = 10  # clusters that are tried where their number is not given
+_STARTS, _KEPT = 32, 4
+_BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
+_SETTLED = 3e-6  # rise of the mean log-likelihood
+_RIDGE = 1e-6
+_GOOD = 0.95  # agreement; a coarser division of what is there is found again at least as well, so the largest counts
+_ROWS_EACH = 5  # of a cluster, at the least
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Gaussians with weights (K,), means (K, q) and one inverse covariance (q, q); `likelihood` is a row's mean log."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    precision: np.ndarray
+    likelihood: float = -np.inf
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """(n,) the likeliest cluster of each row; borders are planes, as the covariance is shared."""
+        return self._scores(x).argmax(axis=1)
+
+    def step(self, x: np.ndarray, second: np.ndarray) -> Mixture:
+        """One step of expectation and maximisation; `second` is the mean of x x^T."""
+        joint = self._scores(x)
+        highest = joint.max(axis=1)
+        shares = np.exp(joint - highest[:, None])
+        total = shares.sum(axis=1)
+        half = -0.5 * np.einsum("ij,ij->i", x @ self.precision, x)
+        constant = 0.5 * np.linalg.slogdet(self.precision)[1] - 0.5 * x.shape[1] * np.log(2 * np.pi)
+        likelihood = float((highest + np.log(total) + half).mean() + constant)
+        return from_shares(shares / total[:, None], x, second, likelihood)
+
+    def _scores(self, x: np.ndarray) -> np.ndarray:
+        """(n, K) log of weight times density, but for what all clusters have in common."""
+        towards = self.means @ self.precision
+        return x @ towards.T + (np.log(self.weights) - 0.5 * np.einsum("kq,kq->k", towards, self.means))
+
+
+def from_shares(shares: np.ndarray, x: np.ndarray, second: np.ndarray, likelihood: float = -np.inf) -> Mixture:
+    """Make the mixture that is likeliest, given the share (n, K) that each cluster has in each row."""
+    size = shares.sum(axis=0) + 1e-9
+    means = (shares.T @ x) / size[:, None]
+    weights = size / size.sum()
+    covariance = second - (means.T * weights) @ means + _RIDGE * np.eye(x.shape[1])
+    return Mixture(weights, means, np.linalg.inv(covariance), likelihood)
+
+
+def fit_mixture(x: np.ndarray, n_clusters: int, rng: np.random.Generator) -> Mixture:
+    """Fit to (n, q) rows, the likeliest of many starts by k-means.
+
+    What varies smoothly within all clusters, such as a gradient across the tissue, ends up in the shared covariance;
+    steps between places make clusters.
+    """
+    second, white = x.T @ x / len(x), _whitened(x)
+    # neither as they are, nor made alike in all directions, do rows always lie well for k-means: every other start each
+    starts = [_start(x, (x, white)[number % 2], n_clusters, second, rng) for number in range(_STARTS)]
+    brief = sorted((_climb(start, x, second, _BRIEF) for start in starts), key=lambda one: -one.likelihood)
+    return max((_climb(one, x, second, _LONG) for one in brief[:_KEPT]), key=lambda one: one.likelihood)
+
+
+def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> tuple[int, dict[int, float]]:
+    """Choose the number of clusters that two parts of the tissue agree on best.
+
+    A mixture is fitted to each part by itself, and both label all rows; clusters that are there in the tissue are
+    found in both parts, those that divide a gradient somewhere are not.
+
+    Parameters
+    ----------
+    part
+        (n,) bool, which of the two parts a row lies in.
+
+    Returns
+    -------
+    The largest number with an agreement of at least 0.95, or the one with the best where none reaches that; and the
+    agreement, the adjusted Rand index between the two labellings, for each number from 2 to 10.
+    """
+    agreement = {}
+    for n_clusters in range(2, MOST + 1):
+        if min(part.sum(), (~part).sum()) < _ROWS_EACH * n_clusters:
+            break
+        first, second = (fit_mixture(x[rows], n_clusters, rng).predict(x) for rows in (part, ~part))
+        agreement[n_clusters] = float(adjusted_rand_score(first, second))
+    good = [number for number, share in agreement.items() if share >= _GOOD]
+    return max(good) if good else max(agreement, key=lambda number: agreement[number], default=1), agreement
+
+
+def refit(mixture: Mixture, x: np.ndarray) -> Mixture:
+    """Let a mixture climb on other rows."""
+    return _climb(mixture, x, x.T @ x / len(x), _LONG)
+
+
+def _start(x: np.ndarray, seen: np.ndarray, n_clusters: int, second: np.ndarray, rng: np.random.Generator) -> Mixture:
+    some = seen[rng.choice(len(x), min(len(x), 500), replace=False)]
+    kmeans = KMeans(n_clusters, n_init=1, init="random", max_iter=10, random_state=int(rng.integers(2**31))).fit(some)
+    return from_shares(np.eye(n_clusters)[kmeans.predict(seen)], x, second)
+
+
+def _whitened(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(axis=0)
+    variance, axes = np.linalg.eigh(centred.T @ centred / len(x) + _RIDGE * np.eye(x.shape[1]))
+    return centred @ (axes / np.sqrt(variance))
+
+
+def _climb(mixture: Mixture, x: np.ndarray, second: np.ndarray, steps: int) -> Mixture:
+    for _ in range(steps):
+        following = mixture.step(x, second)
+        settled = following.likelihood - mixture.likelihood < _SETTLED
+        mixture = following
+        if settled:
+            break
+    return mixture

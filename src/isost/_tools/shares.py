@@ -1,0 +1,60 @@
+"""Shares of categories in groups, and how far two tables of them agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def depth_bins(depth: np.ndarray, bins: int | Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Bin of each depth, -1 outside all, and the middle of each bin; a number makes as many of equal width."""
+    edges = np.asarray(bins, dtype=np.float64)
+    if edges.ndim == 0:
+        low, high = float(depth.min()), float(depth.max())
+        edges = np.linspace(low, high if high > low else low + 1.0, int(edges) + 1)
+    number = np.searchsorted(edges, depth, side="right") - 1
+    number[depth == edges[-1]] = len(edges) - 2  # the last bin owns its upper edge
+    number[(depth < edges[0]) | (depth > edges[-1])] = -1
+    return number, (edges[1:] + edges[:-1]) / 2
+
+
+def shares_by_group(groups: pd.Categorical, parts: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """Shares of each group, whose rows sum to 1, and the number of rows in it; groups without any are left out.
+
+    Parameters
+    ----------
+    groups
+        (n,) group of each row; rows without one are left out.
+    parts
+        (n, C), what each row adds to each category: 0 and 1, or probabilities.
+    """
+    totals = parts.groupby(groups, observed=True).sum()
+    sizes = parts.groupby(groups, observed=True).size()
+    kept = totals.sum(axis=1) > 0
+    totals = totals[kept]
+    return totals.div(totals.sum(axis=1), axis=0), sizes[kept]
+
+
+def correlate_shares(shares: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:
+    """Pearson correlation with a reference over the categories of each common group, and over all of them at once.
+
+    A category that one of the two lacks has share 0 there. The correlation of a group is NaN where one of the two has
+    the same share of every category.
+    """
+    groups = [group for group in shares.index if group in reference.index]
+    categories = [*shares.columns, *(name for name in reference.columns if name not in shares.columns)]
+    first, second = (
+        table.loc[groups].reindex(columns=categories).fillna(0.0).to_numpy(dtype=np.float64)
+        for table in (shares, reference)
+    )
+    second = second / np.maximum(second.sum(axis=1, keepdims=True), 1e-300)
+    each = {str(group): _pearson(one, other) for group, one, other in zip(groups, first, second, strict=True)}
+    return {"overall": _pearson(first.ravel(), second.ravel()), "groups": each}
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])

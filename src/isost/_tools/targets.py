@@ -1,0 +1,96 @@
+"""What a tool works on: a table with positions in three dimensions, or the voxels of a volume without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from spatialdata import SpatialData
+
+from isost._core.checks import show
+
+CELLS, VOXELS = "isost_cells", "isost_voxels"
+
+
+def table_of(data: AnnData | SpatialData, table_key: str | None) -> AnnData:
+    """Look up the table that a tool reads and writes; an AnnData is its own.
+
+    Raises
+    ------
+    KeyError
+        If a SpatialData has no such table.
+    TypeError
+        If `data` is neither.
+    ValueError
+        If the table is a view.
+    """
+    if isinstance(data, SpatialData):
+        if table_key not in data.tables:
+            raise KeyError(
+                f"table_key: expected one of the tables ({show(data.tables)}), found {table_key!r}. Next: "
+                "isost.tl.reconstruct(adata) writes 'isost_cells', and 'isost_voxels' where it is not too large."
+            )
+        data = data.tables[table_key]
+    elif not isinstance(data, AnnData):
+        raise TypeError(
+            f"data: expected an AnnData or a SpatialData, found {type(data).__name__}. "
+            "Next: isost.tl.reconstruct(adata) makes a SpatialData."
+        )
+    if data.is_view:
+        raise ValueError(
+            "data: expected an AnnData that owns its data, as results are written to it, found a view of another. "
+            "Next: adata = adata.copy()."
+        )
+    return data
+
+
+def positions_of(table: AnnData, spatial_key: str = "spatial") -> np.ndarray:
+    """(n, 3) float64 positions.
+
+    Raises
+    ------
+    KeyError
+        If there are none.
+    ValueError
+        If they are not in three dimensions, or not finite.
+    """
+    if spatial_key not in table.obsm:
+        raise KeyError(
+            f"spatial_key: expected positions in obsm ({show(table.obsm)}), found {spatial_key!r}. "
+            "Next: name the key that holds x, y, z."
+        )
+    coords = np.asarray(table.obsm[spatial_key], dtype=np.float64)
+    if coords.ndim != 2 or coords.shape[1] != 3 or not np.isfinite(coords).all():
+        raise ValueError(
+            f"obsm[{spatial_key!r}]: expected finite positions (n, 3), found shape {coords.shape}"
+            f"{'' if np.isfinite(coords).all() else ' with NaN or infinity'}. "
+            "Next: isost.pp.stack_sections(sections, z=depths) puts depths there."
+        )
+    return coords
+
+
+def representation_of(table: AnnData, use_rep: str) -> np.ndarray:
+    """(n, P) float32 of `obsm`.
+
+    Raises
+    ------
+    KeyError
+        If it is not there.
+    ValueError
+        If it is not finite.
+    """
+    if use_rep not in table.obsm:
+        raise KeyError(
+            f"use_rep: expected one of obsm ({show(table.obsm)}), found {use_rep!r}. Next: isost.pp.embed(adata) "
+            "makes 'X_pca', isost.tl.spatial_features(data) makes 'X_spatial'."
+        )
+    values: Any = table.obsm[use_rep]
+    values = np.asarray(values, dtype=np.float32)
+    values = values[:, None] if values.ndim == 1 else values
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"obsm[{use_rep!r}]: expected finite values, found NaN or infinity. Next: a volume of the field "
+            "(isost.tl.reconstruct(adata, volume='field')) has a value everywhere."
+        )
+    return values

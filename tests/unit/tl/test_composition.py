@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from isost.tl import composition
+
+
+@pytest.fixture
+def adata() -> AnnData:
+    """Eight cells at depths 0 to 70, two of them without a label in turn of sections."""
+    kind = ["a", "a", "b", None, "b", "b", "a", "c"]
+    adata = AnnData(np.zeros((8, 1), dtype=np.float32))
+    adata.obs["kind"] = pd.Categorical(kind, categories=["c", "b", "a"])
+    adata.obs["section"] = pd.Categorical(["s1"] * 4 + ["s10"] * 4, categories=["s1", "s10", "unused"])
+    adata.obsm["spatial"] = np.column_stack([np.zeros((8, 2)), np.arange(8) * 10.0])
+    adata.obsm["kind_probabilities"] = pd.DataFrame(
+        np.tile([0.1, 0.2, 0.7], (8, 1)), index=adata.obs_names, columns=["c", "b", "a"]
+    )
+    adata.uns["kind_colors"] = ["red", "#00ff00", "blue"]
+    return adata
+
+
+def test_by_section(adata: AnnData) -> None:
+    shares = composition(adata, key="kind", groupby="section")
+    assert shares.columns.tolist() == ["c", "b", "a"] and shares.index.tolist() == ["s1", "s10"]
+    assert np.allclose(shares, [[0, 1 / 3, 2 / 3], [0.25, 0.5, 0.25]])
+    assert shares.attrs["colors"] == ["#ff0000", "#00ff00", "#0000ff"]
+    assert shares.attrs["n"] == {"s1": 4, "s10": 4} and shares.attrs["unit"] == "um"
+
+
+def test_by_depth(adata: AnnData) -> None:
+    shares = composition(adata, key="kind", bins=7)
+    assert np.allclose(shares.index, [5, 15, 25, 45, 55, 65])  # the slice around 35 holds a cell without a label
+    assert shares.loc[65.0].tolist() == [0.5, 0, 0.5]  # the last slice owns its upper edge
+    assert composition(adata, key="kind", bins=[20, 40]).index.tolist() == [30.0]
+
+
+def test_by_probabilities(adata: AnnData) -> None:
+    assert np.allclose(composition(adata, key="kind", bins=2, use_probabilities=True), [[0.1, 0.2, 0.7]] * 2)
+
+
+def test_beside_a_reference(adata: AnnData) -> None:
+    shares = composition(adata, key="kind", groupby="section")
+    counts = (shares * 100).drop(columns="c")
+    counts.loc["s10"] = [50, 25]
+    counts.loc["other"] = [1, 1]
+    pearson = composition(adata, key="kind", groupby="section", reference=counts).attrs["pearson"]
+    assert pearson["groups"]["s1"] == pytest.approx(1)
+    assert pearson["groups"]["s10"] == pytest.approx(np.corrcoef([0.25, 0.5, 0.25], [0, 2 / 3, 1 / 3])[0, 1])
+    assert pearson["groups"]["s10"] < pearson["overall"] < 1 and set(pearson["groups"]) == {"s1", "s10"}
+
+
+def test_order_of_cells_does_not_matter(adata: AnnData) -> None:
+    shares = composition(adata[::-1].copy(), key="kind", bins=4)
+    assert shares.equals(composition(adata, key="kind", bins=4))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"key": "nope"}, KeyError, "key: expected a column of obs.*found 'nope'. Next"),
+        ({"key": "kind", "groupby": "nope"}, KeyError, "groupby: expected 'depth' or a column.*'nope'. Next"),
+        ({"key": "kind", "bins": [1, 1]}, ValueError, "bins: expected two rising edges.*Next"),
+        ({"key": "kind", "bins": [900, 990]}, ValueError, "expected cells with a label.*found none. Next"),
+        ({"key": "section", "use_probabilities": True}, KeyError, "use_probabilities: expected obsm.*Next"),
+        ({"key": "kind", "reference": 3}, TypeError, "reference: expected a DataFrame.*found int. Next"),
+        ({"key": "kind", "reference": pd.DataFrame({"a": [1]}, index=["x"])}, ValueError, "in common.*Next"),
+    ],
+)
+def test_errors(adata: AnnData, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        composition(adata, **options)
