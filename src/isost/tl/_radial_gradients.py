@@ -135,7 +135,7 @@ def radial_gradients(
     >>> found = isost.get.radial_gradients(sdata)
     >>> found.columns[:3].tolist()
     ['class', 'change', 'extreme']
-    >>> sdata.tables["isost_voxels"].obs["radial_distance"].min() >= 0
+    >>> bool(sdata.tables["isost_voxels"].obs["radial_distance"].min() >= 0)
     True
     """
     started = perf_counter()
