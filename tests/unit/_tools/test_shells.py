@@ -87,8 +87,9 @@ def test_a_baseline_is_taken_off_group_by_group(mixed: tuple[Linear, np.ndarray,
 def test_known_functions_of_radius(shape: object) -> None:
     places, radius = shape()  # type: ignore[operator]
     angle = np.cos(np.arctan2(places[:, 1], places[:, 0]))
+    # the innermost shells of a ball hold too few places to count: the peak lies well inside those that do
     values = np.column_stack(
-        [radius, radius**2, -radius, np.full(len(radius), 3.0), angle, -((radius - 0.5) ** 2), (radius - 0.5) ** 2]
+        [radius, radius**2, -radius, np.full(len(radius), 3.0), angle, -((radius - 0.6) ** 2), (radius - 0.6) ** 2]
     )
     linear = as_linear(values)
     shell, centres = in_shells(radius)
@@ -110,7 +111,7 @@ def test_known_functions_of_radius(shape: object) -> None:
     assert sorted_by["class"].tolist() == ["rising", "rising", "falling", "flat", "flat", "peaked", "peaked"]
     assert (sorted_by["change"][[0, 1, 5]] > 0).all()
     assert (sorted_by["change"][[2, 6]] < 0).all()
-    np.testing.assert_allclose(sorted_by["extreme"][5:], 0.5, atol=WIDTH)
+    np.testing.assert_allclose(sorted_by["extreme"][5:], 0.6, atol=WIDTH)
 
 
 def test_the_rule_of_a_peak() -> None:

@@ -160,6 +160,55 @@ def test_a_baseline_is_taken_off(cylinder: SpatialData, gene_volume: Make) -> No
     assert np.abs(isost.get.radial_gradients(after, what="mean").to_numpy()).max() < 1e-5
 
 
+def cells_of(sdata: SpatialData, seed: int) -> AnnData:
+    """Cells at some voxels, with noise of their own."""
+    table = sdata.tables["isost_voxels"]
+    rows = np.sort(np.random.default_rng(seed).choice(table.n_obs, 1500, replace=False))
+    noise = np.random.default_rng(seed + 1).normal(size=(1500, table.n_vars))
+    cells = AnnData((table.X[rows] + noise).astype(np.float32), obsm={"spatial": table.obsm["spatial"][rows]})
+    cells.var_names = table.var_names
+    return cells
+
+
+def test_measured_cells_decide_what_is_significant(cylinder: SpatialData, gene_volume: Make) -> None:
+    """p is that of the cells; profiles and correlations stay those of the volume."""
+    isost.tl.radial_gradients(cylinder, axis=AXIS, width=10.0)
+    alone = isost.get.radial_gradients(cylinder)
+    cells = cells_of(cylinder, 5)
+    isost.tl.radial_gradients(cylinder, axis=AXIS, width=10.0, measured=cells)
+    found = isost.get.radial_gradients(cylinder)
+    isost.tl.radial_gradients(cells, axis=AXIS, width=10.0)
+    varies = found["sd"] > 0
+    np.testing.assert_allclose(found["p"][varies], isost.get.radial_gradients(cells)["p"][varies])
+    np.testing.assert_array_equal(found["pearson"], alone["pearson"])
+    assert (found["p"] != alone["p"])[varies].all()
+    before = gene_volume(np.zeros((5, *SHAPE)), grid()[2], GENES)
+    isost.tl.radial_gradients(
+        cylinder, axis=AXIS, width=10.0, baseline=before, measured=(cells, cells_of(before, 7)), key_added="pair"
+    )
+    assert classes(cylinder, "pair")["rises"] == "rising"
+    assert classes(cylinder, "pair")["angular"] == "flat"
+
+
+def test_measured_cells_of_another_kind_are_refused(cylinder: SpatialData) -> None:
+    cells = cells_of(cylinder, 0)
+    about = {"axis": AXIS, "width": 10.0}
+    with pytest.raises(TypeError, match="expected an AnnData, found tuple.*Next"):
+        isost.tl.radial_gradients(cylinder, **about, measured=(cells, cells))
+    with pytest.raises(TypeError, match="expected a pair.*Next"):
+        isost.tl.radial_gradients(cylinder, **about, baseline=cylinder, measured=cells)
+    with pytest.raises(ValueError, match="1 genes missing.*rises.*Next"):
+        isost.tl.radial_gradients(cylinder, **about, measured=cells[:, 1:].copy())
+    counts = cells.copy()
+    counts.X = np.rint(counts.X)
+    with pytest.raises(ValueError, match="whole numbers.*Next"):
+        isost.tl.radial_gradients(cylinder, **about, measured=counts)
+    away = cells.copy()
+    away.obsm["spatial"] = away.obsm["spatial"] + 1e6
+    with pytest.raises(ValueError, match="same frame.*Next"):
+        isost.tl.radial_gradients(cylinder, **about, measured=away)
+
+
 def test_a_shift_of_all_is_no_gradient_but_a_change(gene_volume: Make) -> None:
     _, _, mask = grid()
     before, after = gene_volume(fields(1), mask, GENES), gene_volume(fields(2) + 3.0, mask, GENES)
