@@ -51,8 +51,9 @@ def spatial_clusters(
     n_clusters
         Of the mixture; where it is known, give it. None: of 2 to 10, the largest that the lower and the upper half of
         the stack, each fitted by itself, agree on (adjusted Rand index of the labels that both give to all places, at
-        least 0.95), or the one with the best agreement. No labels are used. It tends to one or two too many, and
-        cannot know of domains that end along depth, in which the halves rightly differ.
+        least 0.95), or the one with the best agreement. No labels are used. It can be far off, too few as well as too
+        many: look at the agreements in ``uns``. Nor can it know of domains that end along depth, in which the halves
+        rightly differ.
     resolution, n_iterations, n_neighbors
         Of Leiden: resolution of the modularity, iterations, and neighbours of a place in the graph.
     n_landmarks
