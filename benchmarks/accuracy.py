@@ -72,7 +72,10 @@ def make(method: str, train: Any, held: Split, seed: int, adata: Any) -> Predict
     if method == "displacement":
         from displacement import Displacement
 
-        return Displacement(training)
+        displacement = Displacement(training)
+        for section in held.held_out:
+            displacement.couple(section.depth)  # here, so that it counts as its fit
+        return displacement
     if method == "gaussian process":
         from gaussian_process import fit_gaussian_process
 

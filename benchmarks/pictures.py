@@ -26,16 +26,19 @@ from stacks import STACKS, hold_out, load
 from isost._core.held_out import HeldOut, Split
 from isost._core.kernel import kernel_field, own_section_field
 
-METHODS = ("nearest", "kernel", "displacement", "isost")
+METHODS = (
+    "isost", "nearest", "union", "weighted union", "kernel", "displacement", "low rank", "mlp", "gaussian process",
+    "sparsevfc",
+)  # fmt: skip
 
 
-def predict(stack: str, method: str, train, held: Split, section: HeldOut) -> np.ndarray:
+def predict(adata, method: str, train, held: Split, section: HeldOut) -> np.ndarray:
     """Mean expression (n, G) at the cells of a held-out section."""
-    predictor = make(method, train, held, 0, stack)
+    predictor = make(method, train, held, 0, adata)
     field = predictor.field(section.coords, section.depth)
     if field is None:
         cloud = predictor.cells(section.depth, None, np.random.default_rng(0))
-        field = kernel_field(section.coords[:, :2], cloud.coords, cloud.genes, held.training.width)
+        field = kernel_field(section.coords[:, :2], cloud.coords, cloud.genes, held.training.width, cloud.weight)
     return field
 
 
@@ -46,7 +49,8 @@ def main() -> None:
     parser.add_argument("--genes", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True, help="picture to write")
     asked = parser.parse_args()
-    train, held = hold_out(load(asked.stack))
+    adata = load(asked.stack)
+    train, held = hold_out(adata)
     unknown = [gene for gene in asked.genes if gene not in held.genes]
     if unknown:
         parser.error(f"genes: expected some of {', '.join(held.genes[:20])}, ...; found {', '.join(unknown)}")
@@ -55,10 +59,10 @@ def main() -> None:
     plane = section.coords[:, :2]
     smoothed = own_section_field(plane, section.cells.genes[:, index], section.side, np.arange(len(plane))[:, None])
     columns = {"measured cells": section.cells.genes[:, index], "measured, smoothed": smoothed}
-    columns |= {method: predict(asked.stack, method, train, held, section)[:, index] for method in METHODS}
+    columns |= {method: predict(adata, method, train, held, section)[:, index] for method in METHODS}
 
     figure, axes = plt.subplots(
-        len(index), len(columns), figsize=(2.1 * len(columns), 2.2 * len(index)), layout="constrained", squeeze=False
+        len(index), len(columns), figsize=(1.6 * len(columns), 1.8 * len(index)), layout="constrained", squeeze=False
     )
     for row, gene in enumerate(asked.genes):
         low, high = np.quantile(smoothed[:, row], [0.02, 0.98])

@@ -125,7 +125,7 @@ def _score_field_over_cells(predictor: Predictor, sections: list[HeldOut], seed:
     clouds = [predictor.cells(held.depth, None, generator) for held in sections]
 
     def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
-        return kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width)
+        return kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width, cloud.weight)
 
     found = [cloud for cloud in clouds if cloud is not None]
     tried = _score_widths(sections, found, WIDTHS, field)

@@ -42,9 +42,15 @@ def kernel_weights(
     return sparse.csr_matrix((weight.ravel(), index.ravel(), starts), shape=(len(places), len(coords)))
 
 
-def kernel_field(places: np.ndarray, coords: np.ndarray, values: np.ndarray, width: float) -> np.ndarray:
-    """Gaussian kernel regression (m, G) of values (n, G) of cells at (n, 2)."""
-    return np.asarray(kernel_weights(places, coords, width) @ values)
+def kernel_field(
+    places: np.ndarray, coords: np.ndarray, values: np.ndarray, width: float, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Gaussian kernel regression (m, G) of values (n, G) of cells at (n, 2), which may count unlike (n,)."""
+    near = kernel_weights(places, coords, width)
+    if weight is not None:
+        near = near.multiply(weight).tocsr()
+        near = near.multiply(1.0 / near.sum(axis=1)).tocsr()
+    return np.asarray(near @ values)
 
 
 def own_section_field(coords: np.ndarray, values: np.ndarray, width: float, bins: np.ndarray) -> np.ndarray:

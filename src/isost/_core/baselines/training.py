@@ -20,19 +20,24 @@ class Cloud:
         (n, P) principal components.
     genes
         (n, G) log-normalised expression.
+    weight
+        (n,) how much of a cell each stands for; None for cells that are all alike.
     """
 
     coords: np.ndarray
     features: np.ndarray
     genes: np.ndarray
+    weight: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.coords)
 
     def take(self, rows: np.ndarray) -> Cloud:
-        return Cloud(self.coords[rows], self.features[rows], self.genes[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Cloud(self.coords[rows], self.features[rows], self.genes[rows], weight)
 
     def join(self, other: Cloud) -> Cloud:
+        """Put two clouds of cells that are all alike together."""
         return Cloud(
             np.concatenate([self.coords, other.coords]),
             np.concatenate([self.features, other.features]),
@@ -114,9 +119,25 @@ class Uncertain(Protocol):
 
 
 def draw(cloud: Cloud, n: int | None, rng: np.random.Generator, weights: np.ndarray | None = None) -> Cloud:
-    """Draw n cells, none twice and none of weight 0; all of them where there are no more than n."""
-    p = np.full(len(cloud), 1 / len(cloud)) if weights is None else weights / weights.sum()
-    possible = int((p > 0).sum())
-    if n is None or n >= possible:
-        return cloud if possible == len(cloud) else cloud.take(np.flatnonzero(p > 0))
-    return cloud.take(rng.choice(len(cloud), n, replace=False, p=p))
+    """Draw n cells, none twice and none of weight 0; all of them where there are no more than n.
+
+    The probability of each to be drawn is proportional to its weight, up to 1 (systematic sampling of cells in random
+    order, Madow 1949). Draws one after the other would even the weights out, as soon as many of the cells are drawn.
+    """
+    weights = np.ones(len(cloud)) if weights is None else np.asarray(weights, dtype=np.float64)
+    possible = rng.permutation(np.flatnonzero(weights > 0))
+    if n is None or n >= len(possible):
+        return cloud if len(possible) == len(cloud) else cloud.take(np.sort(possible))
+    ends = np.cumsum(inclusion_probabilities(weights[possible], n))
+    picks = np.searchsorted(ends, rng.random() + np.arange(n), side="right")
+    return cloud.take(possible[np.minimum(picks, len(possible) - 1)])
+
+
+def inclusion_probabilities(weights: np.ndarray, n: int) -> np.ndarray:
+    """Probabilities (m,), proportional to weights above 0 but at most 1, that add up to n < m."""
+    sure = np.zeros(len(weights), dtype=bool)
+    while True:
+        found = np.where(sure, 1.0, weights * ((n - sure.sum()) / weights[~sure].sum()))
+        if found.max() <= 1.0:
+            return found
+        sure |= found > 1.0

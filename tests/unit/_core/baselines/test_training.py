@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from isost._core.baselines import Training, draw
+from isost._core.baselines.training import inclusion_probabilities
 
 
 def test_gap_is_the_sections_about_a_depth(training: Training) -> None:
@@ -42,3 +43,18 @@ def test_cells_of_weight_zero_are_never_drawn(training: Training) -> None:
         drawn = draw(cloud, n, np.random.default_rng(0), weights)
         assert len(drawn) == min(n or 20, 20)
         assert np.isin(drawn.coords[:, 0], cloud.coords[:20, 0]).all()
+
+
+@pytest.mark.parametrize("n", [5, 60, 130])
+def test_cells_are_drawn_in_proportion_to_their_weights(training: Training, n: int) -> None:
+    cloud = training.clouds[0]
+    weights = np.linspace(0.5, 1.5, len(cloud))
+    rng = np.random.default_rng(0)
+    drawn = np.zeros(len(cloud))
+    for _ in range(3000):
+        drawn += np.isin(cloud.coords[:, 0], draw(cloud, n, rng, weights).coords[:, 0])
+    expected = inclusion_probabilities(weights, n)
+    assert expected.sum() == pytest.approx(n) and expected.max() <= 1
+    free = expected < 1
+    np.testing.assert_allclose(expected[free] / weights[free], (expected[free] / weights[free])[0])
+    np.testing.assert_allclose(drawn / 3000, expected, atol=4.5 * 0.5 / np.sqrt(3000))
