@@ -12,6 +12,8 @@ NEIGHBOURS_ACROSS = 2.5
 def bin_side(sections: list[np.ndarray]) -> float:
     """Side h of a bin: 2.5 x the median distance of nearest neighbours in the plane, median over sections.
 
+    Where most cells of a section share their place with another, distances are between places that hold cells.
+
     Parameters
     ----------
     sections
@@ -25,7 +27,7 @@ def bin_side(sections: list[np.ndarray]) -> float:
     Raises
     ------
     ValueError
-        If no section has two cells.
+        If no section has cells at two places.
 
     Examples
     --------
@@ -37,14 +39,20 @@ def bin_side(sections: list[np.ndarray]) -> float:
     """
     distances = []
     for coords in sections:
-        if len(coords) > 1:
-            plane = np.asarray(coords, dtype=np.float64)[:, :2]
-            distances.append(np.median(cKDTree(plane).query(plane, k=2)[0][:, 1]))
+        plane = np.asarray(coords, dtype=np.float64)[:, :2]
+        places = np.unique(plane, axis=0)
+        if len(places) > 1:
+            distances.append(_spacing(plane) or _spacing(places))
     if not distances:
         raise ValueError(
-            "sections: expected a section of two or more cells, found none. Next: pass an array of positions a section."
+            "sections: expected a section with cells at two places or more, found none. "
+            "Next: pass an array of positions a section."
         )
     return float(NEIGHBOURS_ACROSS * np.median(distances))
+
+
+def _spacing(plane: np.ndarray) -> float:
+    return float(np.median(cKDTree(plane).query(plane, k=2)[0][:, 1]))
 
 
 def bin_of(coords: np.ndarray, side: float, origin: np.ndarray) -> np.ndarray:

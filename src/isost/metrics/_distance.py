@@ -65,8 +65,8 @@ def chamfer_distance(first: np.ndarray, second: np.ndarray) -> float:
     Returns
     -------
     float
-        In the unit of the coordinates; 0 is the same set. Two draws from one density are about half a neighbour
-        distance apart; it tells whether outlines agree and says little about density.
+        In the unit of the coordinates; 0 is the same set. Two draws from one density are about one distance
+        between nearest neighbours apart; it tells whether outlines agree and says little about density.
 
     Raises
     ------

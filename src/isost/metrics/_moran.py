@@ -42,7 +42,11 @@ def morans_i(values: np.ndarray, coords: np.ndarray, *, neighbours: int = 6) -> 
     array, plane = check_matrix("values", values), check_plane("coords", coords, len(values))
     if not 0 < neighbours < len(array):
         raise ValueError(f"neighbours: expected 1 to {len(array) - 1}, found {neighbours}. Next: leave it out.")
-    index = cKDTree(plane).query(plane, k=neighbours + 1)[1][:, 1:]
+    near = cKDTree(plane).query(plane, k=neighbours + 1)[1]
+    # of cells at one place any may come first: the cell itself is left out, or else the farthest
+    others = near != np.arange(len(near))[:, None]
+    others[others.all(axis=1), -1] = False
+    index = near[others].reshape(len(near), neighbours)
     starts = np.arange(len(array) + 1) * neighbours
     mean_of = sparse.csr_matrix((np.full(index.size, 1 / neighbours), index.ravel(), starts), shape=(len(array),) * 2)
     centred = array - array.mean(axis=0)

@@ -41,7 +41,8 @@ def cross_validate(
     ----------
     adata
         Cells of all sections; not changed. Counts, or expression that is normalised already, as `isost.pp.embed`
-        takes it; an embedding that is there is not used.
+        takes it. An embedding of `isost.pp.embed` that is there is not used, but made anew in the same way: of the
+        same layer, with as many highly variable genes, and with the target_sum and log1p that were given.
     hold_out
         ``"alternate"``: every second inner section, all at once, with one fit. ``"each"``: every inner section, one at
         a time, with a fit for each. A number k, 2 or more: every inner section once, every k-th of them at a time,
@@ -55,7 +56,7 @@ def cross_validate(
     rng
         Seed or generator, of the fits and the draws.
     **options
-        Of `isost.tl.fit`.
+        Of `isost.tl.fit`: its objective, preset, device, progress, and what it takes as further options.
 
     Returns
     -------
@@ -70,7 +71,8 @@ def cross_validate(
             The fit.
         ``nearest``, ``union``
             The cells of the section nearest in depth, and of both neighbours. Their field is a Gaussian kernel over
-            them, the best of the widths h, 2 h and 4 h with hindsight (h is `isost.metrics.bin_side`).
+            them, for each score the best of the widths h / 2, h, 2 h and 4 h with hindsight (h is
+            `isost.metrics.bin_side`).
         ``kernel``
             Gaussian kernel regression over each neighbour, blended (1 - t, t), its width chosen on training sections.
         ``ceiling``

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -11,6 +12,8 @@ from scipy import sparse
 
 from isost._core.baselines import Cloud, Training
 from isost._core.checks import Problems
+from isost._core.decoder import MEAN_KEY
+from isost._core.expression import expression_of, summarise
 from isost._core.held_out import HeldOut, Split
 from isost._core.normalise import Normalisation, lognormalise, recorded_normalisation
 from isost._core.positions import read_coords
@@ -57,7 +60,7 @@ def split(
     Parameters
     ----------
     adata
-        The whole stack; not changed. What embedding it has is not used.
+        The whole stack; not changed. What embedding it has is not used, but made anew in the same way.
     held_out
         Numbers of the sections in the order of depth.
     keys
@@ -77,20 +80,22 @@ def split(
     coords, sections = read_geometry(adata, keys or Keys())
     index = sections.index
     out = np.isin(index, np.asarray(held_out))
-    train = _bare(adata, np.flatnonzero(~out))
-    embed(train, n_comps=min(n_comps, train.n_obs - 1, train.n_vars - 1), rng=rng)
+    how = _embedding_of(adata)
+    layer = how.pop("layer", None)
+    train = _bare(adata, np.flatnonzero(~out), layer)
+    embed(train, n_comps=min(n_comps, train.n_obs - 1, train.n_vars - 1), rng=rng, **how)
     representation = Representation.of(train)
     side = bin_side([coords[index == k] for k in range(len(sections.names))])
     feature_scale = float(np.asarray(train.obsm["X_pca"])[:, 0].std())
 
     kept = [np.flatnonzero(index == k) for k in range(len(sections.names)) if k not in set(held_out)]
-    clouds = tuple(representation.cloud(_bare(adata, rows), coords[rows]) for rows in kept)
+    clouds = tuple(representation.cloud(_bare(adata, rows, layer), coords[rows]) for rows in kept)
     width = bin_side([cloud.coords for cloud in clouds])
     training = Training(clouds, tuple(coords[rows, 2] for rows in kept), width, feature_scale)
     held = []
     for k in held_out:
         rows = np.flatnonzero(index == k)
-        cells = representation.cloud(_bare(adata, rows), coords[rows])
+        cells = representation.cloud(_bare(adata, rows, layer), coords[rows])
         depth = float(coords[rows, 2].mean())
         held.append(HeldOut(sections.names[k], depth, coords[rows], cells, side, feature_scale))
     return train, Split(training, held, representation.genes)
@@ -133,11 +138,29 @@ class Representation:
         return Cloud(coords[:, :2], components, _dense(values[:, self.scored]))
 
 
-def _bare(adata: AnnData, rows: np.ndarray) -> AnnData:
+def _embedding_of(adata: AnnData) -> dict[str, Any]:
+    """Arguments of `isost.pp.embed` that say what the embedding that is there was made of: none where there is none."""
+    params = adata.uns.get("pca", {}).get("params", {})
+    if params.get("mean") != MEAN_KEY or "embed" not in adata.uns.get("isost", {}):
+        return {}
+    how = recorded_normalisation(adata)
+    found: dict[str, Any] = {"layer": how.layer, "log1p": how.log1p}
+    if params.get("use_highly_variable") and "highly_variable" in adata.var:
+        found["n_top_genes"] = int(adata.var["highly_variable"].sum())
+    if how.target_sum is not None:
+        totals = summarise(expression_of(adata, how.layer)).totals
+        # the median is that of all sections, and is taken anew of those that remain
+        if not np.isclose(how.target_sum, np.median(totals[totals > 0])):
+            found["target_sum"] = how.target_sum
+    return found
+
+
+def _bare(adata: AnnData, rows: np.ndarray, layer: str | None) -> AnnData:
     """Copy cells without embeddings and what was written about them, which have seen all sections."""
     view = adata[rows]
     obsm = {key: np.asarray(value) for key, value in view.obsm.items() if key not in ("X_pca",)}
-    bare = AnnData(view.X.copy(), obs=view.obs.copy(), var=view.var[[]].copy(), obsm=obsm)
+    matrix = view.X if layer is None else view.layers[layer]
+    bare = AnnData(matrix.copy(), obs=view.obs.copy(), var=view.var[[]].copy(), obsm=obsm)
     bare.uns.update({key: adata.uns[key] for key in ("spatial_unit",) if key in adata.uns})
     return bare
 

@@ -50,7 +50,7 @@ def section_titration(
     rng
         Seed or generator, of the fits and the draws.
     **options
-        Of `isost.tl.fit`.
+        As `isost.tl.cross_validate` takes them.
 
     Returns
     -------

@@ -12,6 +12,11 @@ def test_side_is_two_and_a_half_neighbour_distances_of_the_median_section() -> N
     assert metrics.bin_side([line, 3 * line, 100 * line]) == pytest.approx(7.5)
 
 
+def test_cells_that_share_a_place_are_one_place() -> None:
+    line = np.column_stack([np.arange(10.0), np.zeros(10)])
+    assert metrics.bin_side([np.concatenate([line, line])]) == metrics.bin_side([line])
+
+
 def test_side_ignores_depth() -> None:
     line = np.column_stack([np.arange(10.0), np.zeros(10)])
     deep = np.column_stack([line, np.random.default_rng(0).normal(scale=100, size=10)])
@@ -20,7 +25,7 @@ def test_side_ignores_depth() -> None:
 
 def test_side_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"found none.*Next"):
-        metrics.bin_side([np.zeros((1, 2))])
+        metrics.bin_side([np.zeros((3, 2))])
 
 
 def test_means_are_those_of_each_bin() -> None:

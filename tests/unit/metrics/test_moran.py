@@ -33,6 +33,14 @@ def test_morans_i_against_its_definition() -> None:
     assert metrics.morans_i(x, coords, neighbours=k)[0] == pytest.approx(expected)
 
 
+def test_a_cell_is_no_neighbour_of_itself_where_cells_share_places() -> None:
+    # pairs of opposite values: the one neighbour of each cell is the other one, whichever the tree names first
+    coords = np.repeat(_grid(10), 2, axis=0)
+    value = np.tile([1.0, -1.0], 100)
+    assert metrics.morans_i(value, coords, neighbours=1)[0] == pytest.approx(-1.0)
+    assert metrics.morans_i(value, np.zeros((200, 2)), neighbours=3)[0] < 1.0
+
+
 def test_morans_i_of_a_constant_gene_is_undefined() -> None:
     assert np.isnan(metrics.morans_i(np.ones((20, 1)), DRAW.random((20, 2)))[0])
 
