@@ -135,16 +135,25 @@ class Voxels:
 
     @staticmethod
     def at(values: da.Array, index: np.ndarray) -> np.ndarray:
-        """Read (C, z, y, x) at (m, 3) voxels: (m, C), one run of planes after the other, so that few are in memory."""
+        """Read (C, z, y, x) at (m, 3) voxels: (m, C), one chunk after the other, so that little is in memory."""
         found = np.empty((len(index), values.shape[0]), dtype=np.float32)
-        start = 0
-        for depth in values.chunks[1]:
-            rows = np.flatnonzero((index[:, 0] >= start) & (index[:, 0] < start + depth))
-            if rows.size:
-                z, y, x = index[rows].T
-                found[rows] = np.asarray(values[:, start : start + depth])[:, z - start, y, x].T
-            start += depth
+        if not len(index):
+            return found
+        number = chunk_numbers(values, index)
+        order = np.argsort(number, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(number[order])) + 1):
+            low, high = index[rows].min(axis=0), index[rows].max(axis=0) + 1
+            box = np.asarray(values[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]])
+            z, y, x = (index[rows] - low).T
+            found[rows] = box[:, z, y, x].T
         return found
+
+
+def chunk_numbers(values: da.Array, index: np.ndarray) -> np.ndarray:
+    """Find the chunk (m,) of (C, z, y, x) that each of (m, 3) voxels z, y, x lies in, by number."""
+    ends = [np.cumsum(lengths) for lengths in values.chunks[1:]]
+    at = [np.searchsorted(end, axis, side="right") for end, axis in zip(ends, index.T, strict=True)]
+    return np.ravel_multi_index(at, [len(end) for end in ends])
 
 
 def read_voxels(sdata: SpatialData) -> Voxels:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from isost.pl._compare import compare
     from isost.pl._composition import composition
     from isost.pl._cross_validation import cross_validation
+    from isost.pl._enrichment import enrichment
     from isost.pl._morph import morph
     from isost.pl._napari import napari
     from isost.pl._orthoviews import orthoviews
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from isost.pl._section_titration import section_titration
     from isost.pl._sections import sections
     from isost.pl._shells import shells
+    from isost.pl._spatial_features import spatial_features
     from isost.pl._training import training
     from isost.pl._uncertainty import uncertainty
     from isost.pl._virtual_section import virtual_section
@@ -28,6 +30,7 @@ __all__ = [
     "compare",
     "composition",
     "cross_validation",
+    "enrichment",
     "morph",
     "napari",
     "orthoviews",
@@ -36,6 +39,7 @@ __all__ = [
     "section_titration",
     "sections",
     "shells",
+    "spatial_features",
     "training",
     "uncertainty",
     "virtual_section",

@@ -16,7 +16,7 @@ from isost._core.checks import show, to_numbers
 from isost._core.decoder import gene_names
 from isost._core.expression import expression_of
 from isost._core.units import read_unit
-from isost._core.voxels import Voxels, read_voxels
+from isost._core.voxels import Voxels, chunk_numbers, read_voxels
 from isost._tools.linear import Linear
 
 _GENES = 64  # of an AnnData, dense at once
@@ -93,8 +93,11 @@ def read_places(data: SpatialData | AnnData, table_key: str | None, *, name: str
                 f"{name}: expected voxels inside the tissue, found none. Next: isost.tl.reconstruct(adata)."
             )
         table = table_of(data, table_key)
-        rows = np.flatnonzero(filled) if table.n_obs == len(index) and {"z", "y", "x"} <= set(table.obs) else None
-        index = index[filled]
+        # chunk after chunk, so that blocks of places read each chunk of a volume on disk about once
+        order = np.flatnonzero(filled)
+        order = order[np.argsort(chunk_numbers(voxels.values, index[order]), kind="stable")]
+        rows = order if table.n_obs == len(index) and {"z", "y", "x"} <= set(table.obs) else None
+        index = index[order]
         return Places(voxels.centres(index), voxels.size, voxels.unit, voxels.genes, table, rows, voxels, index)
     if isinstance(data, AnnData):
         coords = _coords(data, name)
