@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 
 from isost._logging import logger
-from isost._tools.mixture import choose_number, fit_mixture, refit
+from isost._tools.mixture import LEAST, choose_number, fit_mixture, refit
 
 _CHOOSING = 2500  # landmarks that starts are tried on, and by which the number of clusters is chosen
 _ROWS = 2**18
@@ -17,6 +18,24 @@ _ROWS = 2**18
 def draw_landmarks(n: int, most: int, rng: np.random.Generator) -> np.ndarray:
     """Sorted rows, at most that many, at random without replacement; all of them where there are no more."""
     return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+
+
+def lower_half(depth: np.ndarray) -> np.ndarray:
+    """(n,) bool, rows below the median depth; or at the lowest depth, where that is the median itself.
+
+    Raises
+    ------
+    ValueError
+        If a half has too few rows to tell clusters in: none where all lie at one depth.
+    """
+    part = depth < max(np.median(depth), np.unique(depth)[:2][-1])
+    below, above = int(part.sum()), int((~part).sum())
+    if min(below, above) < LEAST:
+        raise ValueError(
+            f"n_clusters: expected {LEAST} places or more in the lower and the upper half of the stack, which choose "
+            f"it together, found {below} and {above}. Next: give the number, n_clusters=5 for instance."
+        )
+    return part
 
 
 def mixture_clusters(
@@ -32,6 +51,11 @@ def mixture_clusters(
     Returns
     -------
     (n,) int clusters, the largest first, and the agreement for each number that was tried.
+
+    Raises
+    ------
+    ValueError
+        If the number is not given, and the halves are too small to choose it.
     """
     # components alike: the likelihood does not depend on their units, but where it is climbed from does
     spread = x.std(axis=0, dtype=np.float64)
@@ -40,7 +64,7 @@ def mixture_clusters(
     few = x[rows].astype(np.float64)
     agreement: dict[int, float] = {}
     if n_clusters is None:
-        n_clusters, agreement = choose_number(few, depth[rows] < np.median(depth[rows]), rng)
+        n_clusters, agreement = choose_number(few, lower_half(depth[rows]), rng)
     model = fit_mixture(few, n_clusters, rng)
     model = refit(model, x[draw_landmarks(len(x), n_landmarks, rng)].astype(np.float64))
     return by_size(_in_blocks(model.predict, x)), agreement
@@ -73,7 +97,14 @@ def by_size(codes: np.ndarray) -> np.ndarray:
     return rank[inverse]
 
 
-def _communities(x: np.ndarray, resolution: float, n_iterations: int, n_neighbors: int, seed: int) -> np.ndarray:
+def load_igraph() -> Any:
+    """Import igraph, which only an extra brings.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     try:
         import igraph
     except ImportError:
@@ -81,8 +112,13 @@ def _communities(x: np.ndarray, resolution: float, n_iterations: int, n_neighbor
             "method: expected igraph for 'leiden', found none. Next: pip install 'isost[leiden]' (igraph is licensed "
             "under the GPL), or method='mixture'."
         ) from None
+    return igraph
+
+
+def _communities(x: np.ndarray, resolution: float, n_iterations: int, n_neighbors: int, seed: int) -> np.ndarray:
     import random
 
+    igraph = load_igraph()
     near = kneighbors_graph(x, min(n_neighbors, len(x) - 1))
     edges = near.maximum(near.T).tocoo()
     once = edges.row < edges.col

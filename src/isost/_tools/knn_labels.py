@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil, log
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.spatial import cKDTree
 from sklearn.neighbors import KNeighborsClassifier
 
 _ROWS = 2**16
-_CHANGE, _STEPS = 1e-3, 100  # of a probability, at which propagation has settled
+_ERROR = 1e-3  # of a probability, at most, that propagation leaves
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of position beside expression, that are tried
 _TRIED = 4000
 
@@ -85,7 +86,7 @@ def neighbour_graph(coords: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
 
 
 def propagate_labels(probabilities: np.ndarray, graph: sparse.csr_matrix, share: float) -> np.ndarray:
-    """Solve p = (1 - share) p0 + share (graph @ p) by iteration (Zhou et al. 2004), which converges for share < 1.
+    """Solve p = (1 - share) p0 + share (graph @ p) by iteration (Zhou et al. 2004), to 0.001 of a probability.
 
     Parameters
     ----------
@@ -96,10 +97,14 @@ def propagate_labels(probabilities: np.ndarray, graph: sparse.csr_matrix, share:
     share
         0: nothing is changed; towards 1 neighbours decide.
     """
+    if not share:
+        return probabilities
+    # each step is at most `share` of the one before: all that follow a step of d are d * share / (1 - share) together
+    least = _ERROR * (1 - share) / share
     current = probabilities
-    for _ in range(_STEPS):
+    for _ in range(max(1, ceil(log(least) / log(share)))):
         following = (1 - share) * probabilities + share * (graph @ current)
-        settled = np.abs(following - current).max(initial=0.0) < _CHANGE
+        settled = np.abs(following - current).max(initial=0.0) < least
         current = following
         if settled:
             break

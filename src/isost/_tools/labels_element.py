@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import dask.array as da
 import numpy as np
+from anndata import AnnData
 from spatialdata import SpatialData
 from spatialdata.models import Labels3DModel
 from spatialdata.transformations import Scale, Translation
@@ -15,6 +16,14 @@ from spatialdata.transformations import Sequence as Steps
 
 from isost._core.volume import EDGE
 from isost._core.voxels import Voxels, full_resolution
+
+# what a reconstruction keeps: elements, columns of its tables, and what these say of themselves in `uns`
+_ELEMENTS = (
+    "isost_volume", "isost_uncertainty", "isost_density", "isost_remainder", "isost_spatial", "isost_mask",
+    "isost_voxel_ids", "isost_points", "isost_cells", "isost_voxels",
+)  # fmt: skip
+_COLUMNS = ("z", "y", "x", "n_cells", "section_of_origin", "cell_of_origin")
+_NOTES = ("pca", "spatialdata_attrs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +55,33 @@ def valid_key(key: str) -> str:
 def element_name(key: str) -> str:
     """Name of the element of a key: `isost_<key>`."""
     return f"isost_{valid_key(key)}"
+
+
+def checked_key(data: AnnData | SpatialData, key: str) -> str:
+    """Return the name that labels are written under: the key, as a SpatialData takes it.
+
+    Raises
+    ------
+    ValueError
+        If a reconstruction is held together by what is called so, or another element is. Names that differ in capitals
+        only are one, as a SpatialData that is written cannot have both.
+    """
+    columns, elements = set(_NOTES), set[str]()
+    tables = [data] if isinstance(data, AnnData) else list(data.tables.values())
+    if isinstance(data, SpatialData):
+        key = valid_key(key)
+        others = [name for _, name, _ in data.gen_elements() if name != element_name(key) or name not in data.labels]
+        elements.update(_ELEMENTS, map(str.lower, others))
+        columns.update(_COLUMNS)
+    for rows in (table.uns.get("spatialdata_attrs") for table in tables):
+        if rows:  # by which SpatialData finds the place of a row
+            columns.update(_COLUMNS, (str(rows.get(name)).lower() for name in ("region_key", "instance_key")))
+    if key.lower() in columns or element_name(key).lower() in elements:
+        raise ValueError(
+            f"key_added: expected a name that nothing else is kept under, found {key!r}. "
+            f"Next: key_added={f'{key}_label'!r}."
+        )
+    return key
 
 
 def write_labels(

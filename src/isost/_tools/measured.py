@@ -28,7 +28,7 @@ class Measured:
     codes
         (n,) position of the label among `names`.
     section
-        (n,) int, number of the cell's section.
+        (n,) int, number of the cell's section among those that have labels.
     names
         Of the labels, in the order of the input's categories.
     """
@@ -76,9 +76,10 @@ def read_measured(
     coords = positions_of(adata, spatial_key)
     values = measured_values(adata, table, use_rep)
     by = adata.obs[section_key] if section_key in adata.obs else coords[:, 2]
-    section = pd.factorize(np.asarray(by))[0]
+    # numbered without those that have no labels: whoever takes every second one gets some of them, and leaves some
+    section = pd.factorize(np.asarray(by)[labelled], use_na_sentinel=False)[0]
     names = tuple(map(str, column.categories))
-    return Measured(values[labelled], coords[labelled], codes[labelled], section[labelled], names)
+    return Measured(values[labelled], coords[labelled], codes[labelled], section, names)
 
 
 def measured_values(adata: AnnData, table: AnnData, use_rep: str) -> np.ndarray:

@@ -9,12 +9,14 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 MOST = 10  # clusters that are tried where their number is not given
+STARTED_ON = 500  # rows: as many clusters can be found at most
 _STARTS, _KEPT = 32, 4
 _BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
 _SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
 _GOOD = 0.95  # agreement; a coarser division of what is there is found again at least as well, so the largest counts
 _ROWS_EACH = 5  # of a cluster, at the least
+LEAST = 2 * _ROWS_EACH  # rows of a part that has a say in the number of clusters
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ def refit(mixture: Mixture, x: np.ndarray) -> Mixture:
 
 
 def _start(x: np.ndarray, seen: np.ndarray, n_clusters: int, second: np.ndarray, rng: np.random.Generator) -> Mixture:
-    some = seen[rng.choice(len(x), min(len(x), 500), replace=False)]
+    some = seen[rng.choice(len(x), min(len(x), STARTED_ON), replace=False)]
     kmeans = KMeans(n_clusters, n_init=1, init="random", max_iter=10, random_state=int(rng.integers(2**31))).fit(some)
     return from_shares(np.eye(n_clusters)[kmeans.predict(seen)], x, second)
 

@@ -21,20 +21,19 @@ def depth_bins(depth: np.ndarray, bins: int | Sequence[float]) -> tuple[np.ndarr
 
 
 def shares_by_group(groups: pd.Categorical, parts: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Shares of each group, whose rows sum to 1, and the number of rows in it; groups without any are left out.
+    """Shares of each group, whose rows sum to 1, and how many rows have a share in it; groups without any are left out.
 
     Parameters
     ----------
     groups
         (n,) group of each row; rows without one are left out.
     parts
-        (n, C), what each row adds to each category: 0 and 1, or probabilities.
+        (n, C), what each row adds to each category: 0 and 1, or probabilities; nothing where it has no label.
     """
-    totals = parts.groupby(groups, observed=True).sum()
-    sizes = parts.groupby(groups, observed=True).size()
-    kept = totals.sum(axis=1) > 0
-    totals = totals[kept]
-    return totals.div(totals.sum(axis=1), axis=0), sizes[kept]
+    labelled = parts.sum(axis=1).to_numpy() > 0
+    each = parts[labelled].groupby(groups[labelled], observed=True)
+    totals = each.sum()
+    return totals.div(totals.sum(axis=1), axis=0), each.size()
 
 
 def correlate_shares(shares: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:

@@ -9,6 +9,7 @@ from anndata import AnnData
 from spatialdata import SpatialData
 
 from isost._core.checks import show
+from isost._core.voxels import Voxels
 
 CELLS, VOXELS = "isost_cells", "isost_voxels"
 
@@ -94,3 +95,19 @@ def representation_of(table: AnnData, use_rep: str) -> np.ndarray:
             "(isost.tl.reconstruct(adata, volume='field')) has a value everywhere."
         )
     return values
+
+
+def check_channels(voxels: Voxels, use_rep: str) -> None:
+    """Refuse to take the channels of a volume for a representation that they are not.
+
+    Raises
+    ------
+    ValueError
+        If they are genes, or other features.
+    """
+    if voxels.run.get("channels") != "features" or str(voxels.run.get("use_rep", "X_pca")) != use_rep:
+        raise ValueError(
+            f"use_rep: expected {use_rep!r} as the channels of a volume that has no table of voxels, found "
+            f"{show(voxels.channels)}. Next: isost.tl.reconstruct(adata) without genes=, or with a coarser voxel_size, "
+            "which has the table."
+        )

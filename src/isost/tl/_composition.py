@@ -36,7 +36,8 @@ def composition(
     key
         Column of `obs` with labels; cells without one are left out.
     groupby
-        ``"depth"`` for slices along z, or a column of `obs`, such as ``"section_of_origin"`` or a region.
+        ``"depth"`` for slices along z, also where `obs` has a column of that name; or a column of `obs`, such as
+        ``"section_of_origin"`` or a region.
     bins
         Slices of depth: how many of equal width, or their edges.
     use_probabilities
@@ -54,9 +55,9 @@ def composition(
     pandas.DataFrame
         Shares, a row a group and a column a label in the order of its categories; rows sum to 1, and groups without
         cells are left out. The index is named `groupby`; of slices it holds their middles. In ``attrs``: ``n``, the
-        cells of each group; ``colors`` of the labels; ``unit`` of depth; and with a `reference` ``pearson``: the
-        correlation with it over the labels of each common group (``groups``) and over all of these (``overall``).
-        `isost.pl.composition` plots it.
+        cells with a label of each group; ``colors`` of the labels; ``unit`` of depth; and with a `reference`
+        ``pearson``: the correlation with it over the labels of each common group (``groups``) and over all of these
+        (``overall``). `isost.pl.composition` plots it.
 
     Raises
     ------
@@ -119,13 +120,13 @@ def _parts(table: AnnData, key: str, use_probabilities: bool) -> pd.DataFrame:
 
 
 def _groups(table: AnnData, groupby: str, bins: int | Sequence[float], spatial_key: str) -> pd.Categorical:
-    if groupby in table.obs:
-        return pd.Categorical(table.obs[groupby])
     if groupby != "depth":
-        raise KeyError(
-            f"groupby: expected 'depth' or a column of obs ({show(table.obs.columns)}), found {groupby!r}. "
-            "Next: name one of these."
-        )
+        if groupby not in table.obs:
+            raise KeyError(
+                f"groupby: expected 'depth' or a column of obs ({show(table.obs.columns)}), found {groupby!r}. "
+                "Next: name one of these."
+            )
+        return pd.Categorical(table.obs[groupby])
     edges: Any = as_whole("bins", bins, 1) if np.ndim(bins) == 0 else np.asarray(bins, dtype=np.float64)
     if np.ndim(edges) and (len(edges) < 2 or not np.all(np.diff(edges) > 0)):
         raise ValueError(f"bins: expected two rising edges or more, found {show(edges)}. Next: bins=10.")

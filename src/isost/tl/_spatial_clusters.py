@@ -13,9 +13,10 @@ from isost._core.requests import as_number, as_whole
 from isost._core.voxels import Voxels, full_resolution, read_voxels
 from isost._logging import logger
 from isost._tools.annotate import annotate
-from isost._tools.clusters import leiden_clusters, mixture_clusters
-from isost._tools.labels_element import valid_key, write_labels
-from isost._tools.targets import VOXELS, positions_of, representation_of, table_of
+from isost._tools.clusters import leiden_clusters, load_igraph, lower_half, mixture_clusters
+from isost._tools.labels_element import checked_key, write_labels
+from isost._tools.mixture import STARTED_ON
+from isost._tools.targets import VOXELS, check_channels, positions_of, representation_of, table_of
 from isost.pl._palette import palette
 from isost.tl._spatial_features import spatial_features
 
@@ -53,7 +54,7 @@ def spatial_clusters(
         the stack, each fitted by itself, agree on (adjusted Rand index of the labels that both give to all places, at
         least 0.95), or the one with the best agreement. No labels are used. It can be far off, too few as well as too
         many: look at the agreements in ``uns``. Nor can it know of domains that end along depth, in which the halves
-        rightly differ.
+        rightly differ. A half has ten places at least; a single section has no halves.
     resolution, n_iterations, n_neighbors
         Of Leiden: resolution of the modularity, iterations, and neighbours of a place in the graph.
     n_landmarks
@@ -94,7 +95,8 @@ def spatial_clusters(
     TypeError
         If an argument is of another type.
     ValueError
-        If an option is impossible.
+        If an option is impossible, something else is kept under the name, the number of clusters is neither given nor
+        can be chosen, or a volume without a table of voxels holds genes.
 
     Examples
     --------
@@ -107,29 +109,33 @@ def spatial_clusters(
     """
     started = perf_counter()
     _check(method, resolution)
-    voxels = read_voxels(data) if isinstance(data, SpatialData) and table_key == VOXELS else None
-    _make_features(data, voxels, table_key, use_rep, spatial_key)
-    table, x, coords = _read(data, voxels, table_key, use_rep, spatial_key)
     generator, n_landmarks = numpy_generator(rng), as_whole("n_landmarks", n_landmarks, 10)
+    leiden = {"n_iterations": as_whole("n_iterations", n_iterations, 1),
+              "n_neighbors": as_whole("n_neighbors", n_neighbors, 1)}  # fmt: skip
+    voxels = read_voxels(data) if isinstance(data, SpatialData) and table_key == VOXELS else None
+    table, depth = _places(data, voxels, table_key, spatial_key)
+    key_added = checked_key(data, key_added)
+    if method == "leiden":
+        load_igraph()
+    else:
+        _check_number(n_clusters, depth, n_landmarks)
+    # from here on features are written where there are none yet: whatever is wrong with the arguments was found before
+    x = _representation(data, voxels, table, table_key, use_rep, spatial_key)
     params: dict[str, Any] = {"method": method, "use_rep": use_rep, "n_landmarks": n_landmarks}
     agreement: dict[int, float] = {}
-    if method == "mixture":
-        number = None if n_clusters is None else as_whole("n_clusters", n_clusters, 1)
-        codes, agreement = mixture_clusters(x, coords[:, 2], n_clusters=number, n_landmarks=n_landmarks, rng=generator)
-    else:
-        leiden = {"n_iterations": as_whole("n_iterations", n_iterations, 1),
-                  "n_neighbors": as_whole("n_neighbors", n_neighbors, 1)}  # fmt: skip
+    if method == "leiden":
         codes = leiden_clusters(x, resolution=resolution, n_landmarks=n_landmarks, rng=generator, **leiden)
         params |= leiden | {"resolution": float(resolution)}
+    else:
+        codes, agreement = mixture_clusters(x, depth, n_clusters=n_clusters, n_landmarks=n_landmarks, rng=generator)
     names = [str(number) for number in range(int(codes.max()) + 1)]
     colors = palette(len(names))
-    key_added = valid_key(key_added) if isinstance(data, SpatialData) else key_added
+    if voxels is not None and isinstance(data, SpatialData):
+        write_labels(data, voxels, key_added, codes, names, colors)
     if table is not None:
         annotate(table, key_added, codes, names, colors)
         tried = {"agreement": {str(number): share for number, share in agreement.items()}}
         table.uns[key_added] = {"params": params} | (tried if agreement else {})
-    if voxels is not None and isinstance(data, SpatialData):
-        write_labels(data, voxels, key_added, codes, names, colors)
     logger.info("spatial_clusters: wrote %r, %d clusters of %d places; %.1f s", key_added, len(names), len(codes),
                 perf_counter() - started)  # fmt: skip
 
@@ -141,35 +147,47 @@ def _check(method: str, resolution: float) -> None:
         raise ValueError(f"resolution: expected a positive number, found {resolution:g}. Next: resolution=1.0.")
 
 
-def _make_features(
-    data: AnnData | SpatialData, voxels: Voxels | None, table_key: str, use_rep: str, spatial_key: str
-) -> None:
-    if use_rep != "X_spatial":
-        return
-    in_memory = isinstance(data, SpatialData) and voxels is not None and VOXELS not in data.tables
-    if in_memory:
-        there = isinstance(data, SpatialData) and "isost_spatial" in data.images
-    else:
-        there = use_rep in table_of(data, table_key).obsm
-    if not there:
-        spatial_features(data, table_key=table_key, spatial_key=spatial_key)
+def _check_number(n_clusters: int | None, depth: np.ndarray, n_landmarks: int) -> None:
+    most = min(len(depth), n_landmarks, STARTED_ON)
+    if n_clusters is None:
+        lower_half(depth)
+    elif as_whole("n_clusters", n_clusters, 1) > most:
+        raise ValueError(
+            f"n_clusters: expected {most} or less, the fewest of {len(depth)} places, {n_landmarks} landmarks and "
+            f"{STARTED_ON}, found {n_clusters}. Next: leave it out to have it chosen."
+        )
 
 
-def _read(
-    data: AnnData | SpatialData, voxels: Voxels | None, table_key: str, use_rep: str, spatial_key: str
-) -> tuple[AnnData | None, np.ndarray, np.ndarray]:
-    """Look up the table where there is one, the representation (n, q) and positions (n, 3)."""
-    if voxels is None or not isinstance(data, SpatialData) or VOXELS in data.tables:
-        table = table_of(data, table_key)
-        return table, representation_of(table, use_rep), positions_of(table, spatial_key)
+def _places(
+    data: AnnData | SpatialData, voxels: Voxels | None, table_key: str, spatial_key: str
+) -> tuple[AnnData | None, np.ndarray]:
+    """Look up the table, where there is one, and the depth (n,) of all places."""
+    if voxels is not None and isinstance(data, SpatialData) and VOXELS not in data.tables:
+        return None, voxels.centres(np.argwhere(voxels.mask))[:, 2]
+    table = table_of(data, table_key)
+    return table, positions_of(table, spatial_key)[:, 2]
+
+
+def _representation(
+    data: AnnData | SpatialData, voxels: Voxels | None, table: AnnData | None, table_key: str, use_rep: str,
+    spatial_key: str,
+) -> np.ndarray:  # fmt: skip
+    """Look up the representation (n, q); spatial features are made where there are none yet."""
+    if table is not None:
+        if use_rep == "X_spatial" and use_rep not in table.obsm:
+            spatial_features(data, table_key=table_key, spatial_key=spatial_key)
+        return representation_of(table, use_rep)
+    assert voxels is not None and isinstance(data, SpatialData)  # nothing else is without a table
     index = np.argwhere(voxels.mask)
     if use_rep == str(voxels.run.get("use_rep", "X_pca")):
-        return None, voxels.at(voxels.values, index), voxels.centres(index)
+        check_channels(voxels, use_rep)
+        return voxels.at(voxels.values, index)
+    if use_rep == "X_spatial" and "isost_spatial" not in data.images:
+        spatial_features(data, table_key=table_key, spatial_key=spatial_key)
     known = dict(data.attrs.get("isost", {}).get("features", {}))
     if use_rep not in known:
         raise KeyError(
             f"use_rep: expected features of the volume ({show(known)}), found {use_rep!r}. "
             "Next: isost.tl.spatial_features(sdata) makes 'X_spatial'."
         )
-    image = full_resolution(data, "images", known[use_rep]["element"]).data
-    return None, voxels.at(image, index), voxels.centres(index)
+    return voxels.at(full_resolution(data, "images", known[use_rep]["element"]).data, index)

@@ -89,7 +89,8 @@ def spatial_features(
     TypeError
         If `data` is neither, or a number none.
     ValueError
-        If `sigma` is not positive, a weight is negative, or values are not finite.
+        If `sigma` is not positive, a weight is negative, values are not finite, or something else is kept under the
+        name.
 
     Examples
     --------
@@ -102,6 +103,7 @@ def spatial_features(
     """
     started = perf_counter()
     _check(sigma, gradient_weight, position_weight)
+    _check_key(data, key_added, (use_rep, spatial_key))
     n_comps = as_whole("n_comps", n_comps, 1)
     weights = {"gradient_weight": float(gradient_weight), "position_weight": float(position_weight)}
     params: dict[str, Any] = weights | {"include_unsmoothed": bool(include_unsmoothed)}
@@ -132,6 +134,18 @@ def _check(sigma: float, gradient_weight: float, position_weight: float) -> None
     for name, weight in (("gradient_weight", gradient_weight), ("position_weight", position_weight)):
         if not 0 <= as_number(name, weight) < np.inf:
             raise ValueError(f"{name}: expected 0 or a positive number, found {weight:g}. Next: leave {name} out.")
+
+
+def _check_key(data: AnnData | SpatialData, key: str, read: tuple[str, str]) -> None:
+    """Refuse what features are made from, and where a volume has no table, elements that are no features."""
+    others: set[str] = set()
+    if isinstance(data, SpatialData) and VOXELS not in data.tables:
+        made = {told["element"] for told in data.attrs.get("isost", {}).get("features", {}).values()}
+        others = {name for _, name, _ in data.gen_elements()} - made
+    if key in read or element_name(key.removeprefix("X_")) in others:
+        raise ValueError(
+            f"key_added: expected a name that nothing else is kept under, found {key!r}. Next: leave key_added out."
+        )
 
 
 def _write_table(table: AnnData, reduced: Reduced, key: str, params: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from spatialdata import SpatialData
 
 from isost._core.random import Rng, numpy_generator
 from isost._core.requests import as_number, as_whole
-from isost._core.voxels import read_voxels
+from isost._core.voxels import Voxels, read_voxels
 from isost._logging import logger
 from isost._tools.annotate import annotate, category_colors
 from isost._tools.knn_labels import (
@@ -21,9 +21,9 @@ from isost._tools.knn_labels import (
     neighbour_graph,
     propagate_labels,
 )
-from isost._tools.labels_element import valid_key, write_labels
+from isost._tools.labels_element import checked_key, write_labels
 from isost._tools.measured import Measured, read_measured
-from isost._tools.targets import CELLS, VOXELS, positions_of, representation_of, table_of
+from isost._tools.targets import CELLS, VOXELS, check_channels, positions_of, representation_of, table_of
 
 Weights = Literal["uniform", "distance"]
 _PROPAGATION_NEIGHBOURS = 6  # as many as faces of a voxel
@@ -104,7 +104,8 @@ def transfer_labels(
     TypeError
         If an argument is of another type.
     ValueError
-        If there are fewer than two labels, genes of the reconstruction are missing, or an option is impossible.
+        If there are fewer than two labels, genes of the reconstruction are missing, something else is kept under the
+        name, a volume without a table of voxels holds genes, or an option is impossible. Nothing is written then.
 
     Examples
     --------
@@ -125,17 +126,17 @@ def transfer_labels(
     cells = table_of(data, CELLS)
     if use_rep is None:
         use_rep = "X_pca" if volume is None else str(volume.attrs.get("isost", {}).get("use_rep", "X_pca"))
-    values = representation_of(cells, use_rep)
+    name, values = checked_key(data, key_added or key), representation_of(cells, use_rep)
+    voxels = None if volume is None else _voxels(volume, use_rep)
     measured = read_measured(adata, key, cells, use_rep=use_rep, spatial_key=spatial_key, section_key=section_key)
-    name = key_added or key if volume is None else valid_key(key_added or key)
     colors = category_colors(adata, key, len(measured.names))
     teller = _Teller(measured, n_neighbors, weights, spatial_weight, float(propagate), numpy_generator(rng))
     place = spatial_key if volume is None else "spatial"
-    tell = teller.of(measured.values, "cells")
-    annotate(cells, name, tell(values, positions_of(cells, place)), measured.names, colors)
-    if volume is not None:
+    told = teller.of(measured.values, "cells")(values, positions_of(cells, place))
+    if volume is not None and voxels is not None:
         means = local_means(measured.values, measured.coords, measured.section, n_neighbors)
-        _label_voxels(volume, name, teller.of(means, "voxels"), measured, colors)
+        _label_voxels(volume, voxels, name, use_rep, teller.of(means, "voxels"), measured, colors)
+    annotate(cells, name, told, measured.names, colors)  # where voxels cannot be labelled, cells are not either
     logger.info("transfer_labels: wrote %r of %d labels; %.1f s", name, len(measured.names), perf_counter() - started)
 
 
@@ -168,7 +169,7 @@ class _Teller:
         known, fold = self._measured, self._measured.section % 2 == 1
         if self._spatial_weight is not None:
             return float(self._spatial_weight)
-        if not fold.any():
+        if len(np.unique(fold)) < 2:
             logger.info("transfer_labels: one section alone has labels: spatial_weight=1")
             return 1.0
         weight, right = choose_weight(
@@ -182,24 +183,32 @@ class _Teller:
         return weight
 
 
+def _voxels(sdata: SpatialData, use_rep: str) -> Voxels:
+    """Find the voxels, and see that they can be labelled."""
+    voxels = read_voxels(sdata)
+    if VOXELS in sdata.tables:
+        representation_of(sdata.tables[VOXELS], use_rep)
+    else:
+        check_channels(voxels, use_rep)
+    return voxels
+
+
 def _label_voxels(
     sdata: SpatialData,
+    voxels: Voxels,
     name: str,
+    use_rep: str,
     tell: Callable[[np.ndarray, np.ndarray], np.ndarray],
     measured: Measured,
     colors: tuple[str, ...],
 ) -> None:
-    voxels = read_voxels(sdata)
     index = np.argwhere(voxels.mask)
     table = sdata.tables.get(VOXELS)
-    if table is not None:
-        values = representation_of(table, str(voxels.run.get("use_rep", "X_pca")))
-    else:
-        values = voxels.at(voxels.values, index)
+    values = voxels.at(voxels.values, index) if table is None else representation_of(table, use_rep)
     probabilities = tell(values, voxels.centres(index))
+    write_labels(sdata, voxels, name, probabilities.argmax(axis=1), measured.names, colors)
     if table is not None:
         annotate(table, name, probabilities, measured.names, colors)
-    write_labels(sdata, voxels, name, probabilities.argmax(axis=1), measured.names, colors)
 
 
 def _check(weights: str, spatial_weight: float | None, propagate: float) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from isost._tools.clusters import by_size, draw_landmarks, leiden_clusters, mixture_clusters
+from isost._tools.clusters import by_size, draw_landmarks, leiden_clusters, lower_half, mixture_clusters
 from isost._tools.mixture import choose_number, fit_mixture, from_shares
 
 
@@ -66,6 +66,18 @@ def test_units_and_order_of_rows_do_not_matter() -> None:
 
 def test_the_number_is_one_where_there_are_too_few_rows() -> None:
     assert choose_number(np.zeros((6, 2)), np.arange(6) < 3, np.random.default_rng(0)) == (1, {})
+
+
+@pytest.mark.parametrize(("sizes", "below"), [((40, 40), 40), ((90, 10), 90), ((10, 90), 10), ((20, 60, 20), 20)])
+def test_halves_of_few_depths(sizes: tuple[int, ...], below: int) -> None:
+    depth = np.repeat(np.arange(len(sizes)) * 50.0, sizes)
+    assert np.array_equal(lower_half(depth), np.arange(len(depth)) < below)
+
+
+@pytest.mark.parametrize(("sizes", "message"), [((50,), "found 0 and 50. Next"), ((41, 9), "found 41 and 9. Next")])
+def test_halves_that_there_are_not(sizes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"n_clusters: expected 10 places or more.*{message}"):
+        lower_half(np.repeat(np.arange(len(sizes)), sizes))
 
 
 def test_leiden_through_landmarks() -> None:

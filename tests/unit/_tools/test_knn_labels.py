@@ -50,15 +50,23 @@ def test_space_does_not_depend_on_units() -> None:
     assert Space(values, coords, 0.0).place(values, coords).shape == (50, 4)
 
 
-def test_propagation_solves_its_equation() -> None:
+@pytest.mark.parametrize("share", [1e-4, 0.1, 0.6, 0.95, 0.99, 0.999])
+@pytest.mark.parametrize("line", [True, False])
+def test_propagation_solves_its_equation(share: float, line: bool) -> None:
     rng = np.random.default_rng(4)
-    start = rng.dirichlet(np.ones(3), 60).astype(np.float32)
-    graph = neighbour_graph(rng.uniform(size=(60, 3)), 6)
+    # along a line labels of one end take many steps to reach the other
+    start = np.repeat(np.eye(3), 40, axis=0) if line else rng.dirichlet(np.ones(3), 120)
+    coords = np.column_stack([np.arange(120.0), np.zeros((120, 2))]) if line else rng.uniform(size=(120, 3))
+    graph = neighbour_graph(coords, 2 if line else 6)
     assert np.allclose(graph.sum(axis=1), 1) and not graph.diagonal().any()
-    found = propagate_labels(start, graph, 0.6)
-    exact = np.linalg.solve(np.eye(60) - 0.6 * graph.toarray(), 0.4 * start)
-    assert np.allclose(found, exact, atol=5e-3) and np.allclose(found.sum(axis=1), 1)
-    assert np.allclose(propagate_labels(start, graph, 0.0), start)
+    found = propagate_labels(start.astype(np.float32), graph, share)
+    exact = np.linalg.solve(np.eye(120) - share * graph.toarray(), (1 - share) * start)
+    assert np.abs(found - exact).max() < 1.1e-3 and np.allclose(found.sum(axis=1), 1)
+
+
+def test_propagation_of_nothing() -> None:
+    start = np.eye(3, dtype=np.float32)
+    assert np.array_equal(propagate_labels(start, neighbour_graph(np.eye(3), 2), 0.0), start)
 
 
 def test_propagation_settles_a_lone_dissenter() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from spatialdata import SpatialData
+from spatialdata import SpatialData, deepcopy
 from spatialdata.models import Image3DModel, Labels3DModel, TableModel
+from spatialdata.testing import assert_spatial_data_objects_are_identical
 from spatialdata.transformations import Scale, Translation
 from spatialdata.transformations import Sequence as Steps
 
@@ -53,3 +55,16 @@ def gene_volume() -> Callable[..., SpatialData]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def unchanged() -> Callable[[SpatialData], AbstractContextManager[None]]:
+    """Make a context after which a SpatialData is what it was before, in every element, table and attribute."""
+
+    @contextmanager
+    def check(sdata: SpatialData) -> Iterator[None]:
+        before = deepcopy(sdata)
+        yield
+        assert_spatial_data_objects_are_identical(sdata, before)
+
+    return check

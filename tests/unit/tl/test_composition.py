@@ -10,7 +10,7 @@ from isost.tl import composition
 
 @pytest.fixture
 def adata() -> AnnData:
-    """Eight cells at depths 0 to 70, two of them without a label in turn of sections."""
+    """Eight cells at depths 0 to 70 in two sections, one of them without a label."""
     kind = ["a", "a", "b", None, "b", "b", "a", "c"]
     adata = AnnData(np.zeros((8, 1), dtype=np.float32))
     adata.obs["kind"] = pd.Categorical(kind, categories=["c", "b", "a"])
@@ -28,7 +28,7 @@ def test_by_section(adata: AnnData) -> None:
     assert shares.columns.tolist() == ["c", "b", "a"] and shares.index.tolist() == ["s1", "s10"]
     assert np.allclose(shares, [[0, 1 / 3, 2 / 3], [0.25, 0.5, 0.25]])
     assert shares.attrs["colors"] == ["#ff0000", "#00ff00", "#0000ff"]
-    assert shares.attrs["n"] == {"s1": 4, "s10": 4} and shares.attrs["unit"] == "um"
+    assert shares.attrs["n"] == {"s1": 3, "s10": 4} and shares.attrs["unit"] == "um"
 
 
 def test_by_depth(adata: AnnData) -> None:
@@ -36,6 +36,12 @@ def test_by_depth(adata: AnnData) -> None:
     assert np.allclose(shares.index, [5, 15, 25, 45, 55, 65])  # the slice around 35 holds a cell without a label
     assert shares.loc[65.0].tolist() == [0.5, 0, 0.5]  # the last slice owns its upper edge
     assert composition(adata, key="kind", bins=[20, 40]).index.tolist() == [30.0]
+
+
+def test_depth_is_that_of_positions_whatever_columns_there_are(adata: AnnData) -> None:
+    expected = composition(adata, key="kind", bins=[20, 40])
+    adata.obs["depth"] = "shallow"
+    assert composition(adata, key="kind", bins=[20, 40]).equals(expected)
 
 
 def test_by_probabilities(adata: AnnData) -> None:

@@ -41,7 +41,8 @@ def test_p_values_are_hypergeometric_with_the_genes_that_were_tested(tested: Ann
     assert row["genes"].split(";") == sorted(f"G{k}" for k in range(12, 20))
     assert found.loc["flat", ["overlap", "p", "genes"]].tolist() == [0, 1.0, ""]
     assert row["padj"] == pytest.approx(3 * row["p"]), "also sets without a hit are tested"
-    assert row["odds_ratio"] > 1 > found.loc["falling", "p"] * 0
+    assert row["odds_ratio"] == pytest.approx(8.5 * 76.5 / (4.5 * 12.5)), "of 8, 76, 4 and 12 genes, with 1/2 added"
+    assert np.isnan(found.loc["falling", "odds_ratio"]) and found.loc["falling", "p"] == 1
 
 
 def test_classes_and_the_top_of_them(tested: AnnData, sets: dict) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,13 +99,42 @@ def test_leiden(sdata: SpatialData) -> None:
         ({"resolution": 0}, ValueError, "resolution: expected a positive number, found 0. Next"),
         ({"table_key": "nope"}, KeyError, "table_key: expected one of the tables.*found 'nope'. Next"),
         ({"use_rep": "nope"}, KeyError, "use_rep: expected one of obsm.*found 'nope'. Next"),
+        ({"spatial_key": "nope"}, KeyError, "spatial_key: expected positions in obsm.*found 'nope'. Next"),
         ({"n_clusters": 0}, ValueError, "n_clusters: expected a whole number of 1 or more, found 0. Next"),
+        ({"n_clusters": 501}, ValueError, "n_clusters: expected 500 or less.*found 501. Next"),
+        ({"n_clusters": 11, "n_landmarks": 10}, ValueError, "n_clusters: expected 10 or less.*found 11. Next"),
         ({"n_landmarks": 1.5}, TypeError, "n_landmarks: expected a whole number.*found 1.5. Next"),
+        ({"method": "leiden", "n_neighbors": 0}, ValueError, "n_neighbors: expected a whole number.*found 0. Next"),
+        ({"rng": -1}, ValueError, "rng"),
     ],
 )
-def test_errors(sdata: SpatialData, options, error, message) -> None:
-    with pytest.raises(error, match=message):
+def test_errors(sdata: SpatialData, unchanged, options, error, message) -> None:
+    with unchanged(sdata), pytest.raises(error, match=message):
         isost.tl.spatial_clusters(sdata, **options)
+
+
+def test_leiden_without_igraph(sdata: SpatialData, unchanged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    with unchanged(sdata), pytest.raises(ImportError, match=r"pip install 'isost\[leiden\]'"):
+        isost.tl.spatial_clusters(sdata, method="leiden")
+
+
+def test_two_sections_of_different_sizes_choose_a_number(adata: AnnData) -> None:
+    two = adata[adata.obs["section"].isin(["s1", "s2"])][:-100].copy()
+    lower = two.obs["section"] == "s1"
+    assert lower.mean() > 0.5, "the median depth is that of the lower section"
+    isost.tl.spatial_clusters(two, use_rep="X_pca")
+    assert two.uns["spatial_clusters"]["agreement"] and two.obs["spatial_clusters"].nunique() > 1
+
+
+def test_one_section_chooses_none(adata: AnnData) -> None:
+    one = adata[adata.obs["section"] == "s1"].copy()
+    keys = [*one.obs, *one.obsm, *one.uns]
+    with pytest.raises(ValueError, match=f"n_clusters: expected 10 places or more.*found 0 and {one.n_obs}. Next"):
+        isost.tl.spatial_clusters(one)
+    assert [*one.obs, *one.obsm, *one.uns] == keys
+    isost.tl.spatial_clusters(one, n_clusters=3)
+    assert one.obs["spatial_clusters"].nunique() == 3
 
 
 @pytest.mark.parametrize(
@@ -112,10 +142,13 @@ def test_errors(sdata: SpatialData, options, error, message) -> None:
     [
         ({"sigma": 0}, "sigma: expected voxels, above 0 and below 100, found 0. Next"),
         ({"gradient_weight": -1}, "gradient_weight: expected 0 or a positive number, found -1. Next"),
+        ({"key_added": "X_pca"}, "key_added: expected a name that nothing else is kept under, found 'X_pca'. Next"),
+        ({"key_added": "X_volume"}, "key_added: expected a name that nothing else is kept under.*'X_volume'. Next"),
     ],
 )
-def test_errors_of_features(sdata: SpatialData, options, message) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_errors_of_features(sdata: SpatialData, unchanged, options, message) -> None:
+    del sdata.tables["isost_voxels"]
+    with unchanged(sdata), pytest.raises(ValueError, match=message):
         isost.tl.spatial_features(sdata, **options)
 
 
