@@ -89,8 +89,8 @@ def radial_gradients(
         The measured cells, with log-normalised expression in ``X`` and the frame of the volume, for p-values of what
         was measured and not of what was decoded: pass them for the stated rate of false discoveries. A volume
         is so smooth that the errors of its loadings are seen: a gene without a gradient follows others by a few
-        hundredths of its cells' standard deviation, which a test of the volume calls. With a baseline, a pair: cells of
-        both.
+        hundredths of its cells' standard deviation, which a test of the volume calls: ``benchmarks/gradients.py``
+        counts how often. With a baseline, a pair: cells of both.
     alpha
         Adjusted p up to which a gene is not flat.
     key_added
