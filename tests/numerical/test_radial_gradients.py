@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from anndata import AnnData
 from scipy.stats import binom
 
+import isost
 from isost._tools.blocks import compact, cover
 from isost._tools.trend import DEGREE, Sites, p_values, polynomials
 
@@ -85,3 +87,36 @@ def test_planted_gradients_are_found(tissue: object) -> None:
     p = p_values_of(places, radius, fields)
     assert (p[planted] <= 0.05).mean() >= 0.95
     assert (p[~planted] <= 0.05).mean() <= upper_bound(int((~planted).sum()))
+
+
+def cells_of(signal: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> AnnData:
+    """Cells whose counts follow a log rate (n, N_GENES) and a library size, log-normalised."""
+    library = rng.lognormal(0.0, 0.3, (len(places), 1))
+    counts = rng.poisson(2.0 * library * np.exp(signal))
+    return AnnData(np.log1p(counts / library).astype(np.float32), obsm={"spatial": places})
+
+
+@pytest.mark.parametrize(("tissue", "smoothness", "reach"), [(ball, np.inf, 0.3), (cylinder, 0.5, 0.3)])
+def test_differences_from_a_baseline_are_called_at_the_stated_rate(
+    tissue: object, smoothness: float, reach: float
+) -> None:
+    """Counts of two tissues with a gradient in common, and fields of their own; a third of the genes has a gradient."""
+    grid, _ = tissue()  # type: ignore[operator]
+    rng = np.random.default_rng(2)
+    some = [grid[rng.random(len(grid)) < 0.6] for _ in range(2)]
+    places = np.concatenate(some) + rng.uniform(-0.05, 0.05, (sum(map(len, some)), 3))
+    radius = np.linalg.norm(places[:, : 3 if tissue is ball else 2], axis=1)[:, None]
+    common = radius + 0.5 * random_fields(places, smoothness, reach, rng)
+    n, planted = len(some[0]), np.arange(N_GENES) < N_GENES // 3
+    signals = [common[part] + 0.3 * random_fields(places[part], smoothness, reach, rng)
+               for part in (slice(n), slice(n, None))]  # fmt: skip
+    signals[0] += np.where(planted, 2.0 * radius[:n], 0.0)
+    after, before = cells_of(signals[0], places[:n], rng), cells_of(signals[1], places[n:], rng)
+    about = {"point": (0, 0, 0)} if tissue is ball else {"axis": [[0, 0, 0], [0, 0, 2]]}
+    isost.tl.radial_gradients(after, baseline=before, **about)
+    found = isost.get.radial_gradients(after)
+    assert after.uns["radial_gradients"]["params"]["n_blocks"] > 128
+    assert (found["p"][~planted] <= 0.05).mean() <= upper_bound(int((~planted).sum()))
+    called = (found["class"] != "flat").to_numpy()
+    assert called[planted].mean() >= 0.9
+    assert (called & ~planted).sum() <= binom.isf(1e-3, called.sum(), 0.05)

@@ -17,6 +17,7 @@ from isost._core.decoder import MEAN_KEY, Decoder, loadings_key
 from isost._core.tables import REMAINDER, feature_names
 
 AXES = ("x", "y", "z")
+_ROUNDING = 1e-3  # of a voxel
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,14 @@ class Voxels:
     def centres(self, index: np.ndarray) -> np.ndarray:
         """(m, 3) float64, x, y, z of the centres of voxels given by (m, 3) z, y, x."""
         return self.origin + (np.asarray(index)[:, ::-1] + 0.5) * self.size
+
+    def holds(self, coords: np.ndarray) -> np.ndarray:
+        """Tell which places (n, 3) lie in a voxel inside the tissue: (n,) bool."""
+        place, shape = (coords - self.origin) / self.size, np.array(self.shape[::-1])
+        # the first and the last section may lie on the faces of the grid, which are rounded
+        near = ((place >= -_ROUNDING) & (place <= shape + _ROUNDING)).all(axis=1)
+        x, y, z = np.clip(np.floor(place), 0, shape - 1).astype(np.int64).T
+        return near & self.mask[z, y, x]
 
     def gene(self, name: str) -> da.Array:
         """Lazy (z, y, x) float32 of a channel, or of a gene: x = mean + L @ g + M @ r."""

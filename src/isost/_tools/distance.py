@@ -59,6 +59,26 @@ class FromRegion:
         return np.where(inside, np.nan, distance), np.zeros(len(places))
 
 
+@dataclass(frozen=True, eq=False)
+class Within:
+    """Distances of the places that a tissue holds; NaN for others, which lie beyond what the distances are from.
+
+    Attributes
+    ----------
+    distances
+        Of places in the tissue.
+    holds
+        Places (n, 3) in, (n,) bool out.
+    """
+
+    distances: DistanceFrom
+    holds: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, places: np.ndarray) -> Distances:
+        distance, along = self.distances(places)
+        return np.where(self.holds(places), distance, np.nan), along
+
+
 def rim(region: np.ndarray) -> np.ndarray:
     """Voxels (z, y, x) of a region that touch others: those alone decide how far others are from it."""
     return region & ~ndimage.binary_erosion(region, border_value=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -14,11 +15,12 @@ from isost._tools.shells import Profiles, classify, profiles, spearman
 from isost._tools.trend import DEGREE, Sites, p_values, polynomials
 
 MOST_BLOCKS = 256  # time grows with the cube, and what a tissue says of a gradient hardly
+_LEAST_PLACES = 30  # in a block, on average, within which a baseline is subtracted
 
 
 @dataclass(frozen=True, eq=False)
 class Shelled:
-    """Places (n, 3), their distance (n,), shell (n,) and region (n,): shell and segment along the axis; -1 for none."""
+    """Places (n, 3), their distance (n,), shell (n,) and region (n,), parts of shells; -1 for none."""
 
     coords: np.ndarray
     distance: np.ndarray
@@ -53,17 +55,29 @@ def in_shells(
 
 
 def common_regions(here: Shelled, there: Shelled) -> tuple[Shelled, Shelled]:
-    """Give regions that both have the numbers 0, 1, ..., and take places in others out of all shells."""
-    both = np.intersect1d(here.region, there.region)
+    """Give regions of blocks that both have the numbers 0, 1, ..., and take places in others out of all shells.
+
+    Blocks, because a shell of which one tissue lacks a side has another mean without there being a difference.
+    """
+    inside = np.flatnonzero(here.shell >= 0)
+    n = min(len(inside), int((there.shell >= 0).sum()))
+    if not n:
+        return here.only(np.zeros(len(here.shell), dtype=bool)), there.only(np.zeros(len(there.shell), dtype=bool))
+    grid = cover(here.coords[inside], min(MOST_BLOCKS, max(1, n // _LEAST_PLACES)))
+
+    def within(one: Shelled) -> np.ndarray:
+        block = _blocks(grid, one)
+        return np.where(block < 0, -1, one.region * math.prod(grid.shape) + block)
+
+    regions = within(here), within(there)
+    both = np.intersect1d(*regions)
     both = both[both >= 0]
 
-    def numbered(one: Shelled) -> Shelled:
-        at = np.searchsorted(both, one.region)
-        known = both[np.minimum(at, len(both) - 1)] == one.region if len(both) else np.zeros(len(at), dtype=bool)
-        kept = one.only(known)
-        return Shelled(kept.coords, kept.distance, kept.shell, np.where(known, at, -1))
+    def numbered(one: Shelled, region: np.ndarray) -> Shelled:
+        at = _among(both, region)
+        return replace(one.only(at >= 0), region=at)
 
-    return numbered(here), numbered(there)
+    return numbered(here, regions[0]), numbered(there, regions[1])
 
 
 @dataclass(frozen=True, eq=False)

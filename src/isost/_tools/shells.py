@@ -12,6 +12,7 @@ from isost._tools.linear import Linear, one_hot
 CLASSES = ("rising", "falling", "peaked", "flat")
 _N_SHELLS = 12
 _SMALLEST_SHARE = 0.01  # of the places, for a shell to count where a profile is judged
+_SMALLEST_OF_MEAN = 1 / 8  # of the places of a mean shell: of more than a dozen few hold 1 %
 _PEAK = 1 / 3  # of the range of a profile, by which an extreme within has to lie beyond both ends
 _RANKED_PLACES = 100_000
 _RANKED_VALUES = 1 << 23
@@ -42,6 +43,15 @@ class Profiles:
     slope: np.ndarray
     eta_squared: np.ndarray
     sd: np.ndarray
+
+
+def counting(count: np.ndarray) -> np.ndarray:
+    """Tell which shells hold enough places, of which they have (K,), to count: 1 %, or an eighth of their mean if less.
+
+    So some do however fine they are, and the same part of a tissue does. The mean is over shells that are not empty.
+    """
+    mean = count.sum() / max(1, np.count_nonzero(count))
+    return count >= max(1.0, min(_SMALLEST_SHARE * count.sum(), _SMALLEST_OF_MEAN * mean))
 
 
 def choose_width(distance: np.ndarray, least: float) -> float:
@@ -120,8 +130,7 @@ def classify(found: Profiles, significant: np.ndarray, centres: np.ndarray) -> d
 
     A gene that is not `significant` is flat. Of the others, one whose largest (or smallest) shell mean lies in an inner
     shell and beyond those of both the first and the last shell by a third of the profile's range or more is peaked.
-    What is left rises or falls, by the sign of its correlation with distance. Shells with less than 1 % of the places
-    do not count.
+    What is left rises or falls, by the sign of its correlation with distance. Shells that are not `counting` do not.
 
     Parameters
     ----------
@@ -135,8 +144,8 @@ def classify(found: Profiles, significant: np.ndarray, centres: np.ndarray) -> d
     ``class`` (G,) str, ``change`` (G,) largest minus smallest shell mean, negative for falling genes and dips, and
     ``extreme`` (G,) distance of the largest shell mean, or of the smallest of falling genes and dips.
     """
-    mean = found.mean[:, found.count >= _SMALLEST_SHARE * found.count.sum()]
-    centres = centres[found.count >= _SMALLEST_SHARE * found.count.sum()]
+    used = counting(found.count)
+    mean, centres = found.mean[:, used], centres[used]
     low, high = mean.min(axis=1), mean.max(axis=1)
     top = high - np.maximum(mean[:, 0], mean[:, -1])
     bottom = np.minimum(mean[:, 0], mean[:, -1]) - low

@@ -14,7 +14,7 @@ from spatialdata import SpatialData
 
 from isost._core.checks import show as listed
 from isost._core.decoder import gene_names
-from isost._tools.shells import CLASSES
+from isost._tools.shells import CLASSES, counting
 from isost.get._radial_gradients import gradients_of
 from isost.pl._palette import palette
 from isost.pl._style import INK, finish, style, unit_label
@@ -37,7 +37,8 @@ def radial_gradients(
 
     Profiles are shell means; bands are the standard deviation of the voxels of a shell, not an error of the mean. In
     the heat map each gene is centred on the mean of its shells and divided by the largest difference from it; genes
-    are sorted by class and by where they are highest. Shells with less than 1 % of the voxels are left out.
+    are sorted by class and by where they are highest. Shells that hold less than 1 % of the voxels, and less than an
+    eighth of the mean of the shells, are left out.
 
     Parameters
     ----------
@@ -139,8 +140,7 @@ def _layout(n: int, n_rows: int, n_maps: int) -> tuple[Figure, list[Axes], list[
 
 
 def _used(one: dict[str, Any]) -> np.ndarray:
-    n = one["shells"]["n"].to_numpy()
-    return n >= max(1.0, 0.01 * n.sum())
+    return counting(one["shells"]["n"].to_numpy())
 
 
 def _label(one: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from isost._core.checks import show, to_numbers
 from isost._core.requests import as_number
 from isost._core.voxels import full_resolution
 from isost._tools.axis import Line, centre_line, trace_lumen
-from isost._tools.distance import DistanceFrom, FromLine, FromPoint, FromRegion, rim
+from isost._tools.distance import DistanceFrom, FromLine, FromPoint, FromRegion, Within, rim
 from isost.tl._places import Places
 
 Vector = Sequence[float] | np.ndarray
@@ -177,7 +177,9 @@ def _from_surface(places: Places, region: str) -> tuple[DistanceFrom, dict[str, 
     outside = rim(~places.voxels.mask)
     if not outside.any():
         raise ValueError("region: expected a surface, found tissue in every voxel. Next: a mask of your own.")
-    return FromRegion(places.voxels.centres(np.argwhere(outside)), places.size), {"about": "surface"}
+    # the rim alone does not say on which side of it a place of another volume lies
+    surface = FromRegion(places.voxels.centres(np.argwhere(outside)), places.size)
+    return Within(surface, places.voxels.holds), {"about": "surface"}
 
 
 def _mask(places: Places, region: object) -> np.ndarray:

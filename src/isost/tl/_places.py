@@ -70,6 +70,10 @@ class Places:
                 )
             yield _of_values(values)
 
+    def holds(self, coords: np.ndarray) -> np.ndarray:
+        """Tell which places (n, 3) lie in the tissue: (n,) bool. Cells do not say where it ends."""
+        return np.ones(len(coords), dtype=bool) if self.voxels is None else self.voxels.holds(coords)
+
 
 def read_places(data: SpatialData | AnnData, table_key: str | None, *, name: str = "sdata") -> Places:
     """Find the places of a reconstruction, or of an AnnData with 3D coordinates.

@@ -71,7 +71,8 @@ def radial_gradients(
         Shells are about the surface of a region, whose own voxels are left out: a boolean mask (z, y, x) on the grid of
         the volume, or (n,) of cells; a labels element on that grid, or a column of the table's `obs`, with the value
         that is meant, ``("lesion", 1)``; or ``"surface"``, what lies outside the tissue beside and within it (planes
-        where the volume ends are no surface). Distances are to the centre of the nearest voxel.
+        where the volume ends are no surface), from which only places within the tissue of `sdata` have a distance.
+        Distances are to the centre of the nearest voxel.
     width
         Of a shell, in the unit of the volume; None for a twelfth of the range of distances, one voxel at least.
     segment
@@ -80,15 +81,16 @@ def radial_gradients(
         Genes to test; None for all.
     baseline
         Another volume (or cells) in the same frame, such as the uninjured tissue or an earlier time, which is
-        subtracted: its mean in the same shell, and in the same segment along an axis, is taken off each voxel. The test
-        takes the difference block by block, so that what is common to both, and the chance in both, are accounted for.
-        An axis that is traced is traced through `sdata`.
+        subtracted: its mean in the same shell, in the same of at most 256 blocks of the tissue, and in the same segment
+        along an axis is taken off each voxel. The test takes the difference block by block, so that what is common to
+        both, and the chance in both, are accounted for. Where only one of the two has tissue nothing is compared: those
+        places are in no shell. An axis that is traced is traced through `sdata`.
     measured
         The measured cells, with log-normalised expression in ``X`` and the frame of the volume, for p-values of what
         was measured and not of what was decoded: pass them for the stated rate of false discoveries. A volume
         is so smooth that the errors of its loadings are seen: a gene without a gradient follows others by a few
-        hundredths of its cells' standard deviation, which a test of the volume calls. With a baseline, a pair: cells of
-        both.
+        hundredths of its cells' standard deviation, which a test of the volume calls: ``benchmarks/gradients.py``
+        counts how often. With a baseline, a pair: cells of both.
     alpha
         Adjusted p up to which a gene is not flat.
     key_added
@@ -113,8 +115,9 @@ def radial_gradients(
 
     Not flat are genes with ``padj <= alpha``. Of these, peaked are those whose largest or smallest shell mean lies in
     an inner shell and beyond those of both end shells by a third of the profile's range; the others rise or fall
-    by the sign of ``pearson``. Shells with less than 1 % of the voxels do not count. `isost.get.radial_gradients` reads
-    it, `isost.pl.radial_gradients` and `isost.pl.shells` plot it.
+    by the sign of ``pearson``. Shells that hold less than 1 % of the voxels, and less than an eighth of the mean of the
+    shells, do not count. `isost.get.radial_gradients` reads it, `isost.pl.radial_gradients` and `isost.pl.shells` plot
+    it.
 
     Raises
     ------
@@ -156,15 +159,23 @@ def radial_gradients(
     cut = partial(in_shells, width=step, segment=length, n_shells=n_shells)
     edges = step * np.arange(n_shells + 1)
     centres = (edges[1:] + edges[:-1]) / 2.0
+
+    def shelled(one: Places) -> Shelled:
+        return cut(one.coords, about(one.coords))
+
     other = None if baseline is None else _read_baseline(baseline, places, names)
     here, there = cut(places.coords, distances), None
     if other is not None:
-        here, there = common_regions(here, cut(other.coords, about(other.coords)))
-    tested_at, tested_against, grouping = places, other, _grouping(here, there)
-    if measured is not None:
+        here, there = common_regions(*_in_both(here, shelled(other), places, other))
+        _check_frame(int((here.shell >= 0).sum()) / len(known))
+    if measured is None:
+        tested_at, tested_against, grouping = places, other, _grouping(here, there)
+    else:
         tested_at, tested_against = _read_measured(measured, places, names, paired=other is not None)
-        against = None if tested_against is None else cut(tested_against.coords, about(tested_against.coords))
-        grouping = _grouping(cut(tested_at.coords, about(tested_at.coords)), against)
+        at, against = shelled(tested_at), None
+        if other is not None and tested_against is not None:
+            at, against = _in_both(at, shelled(tested_against), places, other)
+        grouping = _grouping(at, against)
     p = tested(_pairs(tested_at, tested_against, names), grouping)
     found, columns = measure(_pairs(places, other, names), here, there, p, centres=centres, alpha=float(alpha))
     params = {**note, "width": step, "segment": length, "alpha": float(alpha), "unit": places.unit,
@@ -198,15 +209,25 @@ def _read_baseline(baseline: SpatialData | AnnData, places: Places, names: list[
     return other
 
 
+def _in_both(here: Shelled, there: Shelled, places: Places, other: Places) -> tuple[Shelled, Shelled]:
+    """Take places out of all shells where the other tissue is not: they have nothing to be compared with."""
+    return here.only(other.holds(here.coords)), there.only(places.holds(there.coords))
+
+
 def _grouping(here: Shelled, there: Shelled | None) -> Grouping:
-    grouping = group(here, there) if (here.shell >= 0).any() else None
-    if grouping is None or grouping.share < _LEAST_COMMON:
-        share = 0.0 if grouping is None else grouping.share
+    empty = not all((one.shell >= 0).any() for one in (here, there) if one is not None)
+    grouping = None if empty else group(here, there)
+    _check_frame(0.0 if grouping is None else grouping.share)
+    assert grouping is not None  # or the frame is another
+    return grouping
+
+
+def _check_frame(share: float) -> None:
+    if share < _LEAST_COMMON:
         raise ValueError(
             "baseline, measured: expected the same frame as sdata, so that most of the tissue lies in all of them, "
             f"found {share:.0%} of it. Next: align them to one frame before they are reconstructed."
         )
-    return grouping
 
 
 def _read_measured(

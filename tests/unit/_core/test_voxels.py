@@ -48,3 +48,22 @@ def test_a_volume_of_genes_is_its_own_decoder(sdata: SpatialData) -> None:
     index = np.argwhere(voxels.mask)
     assert voxels.genes == tuple(names)
     assert np.array_equal(voxels.decoded(index, names[1:2])[:, 0], np.asarray(voxels.values[1])[tuple(index.T)])
+
+
+def test_the_tissue_holds_what_lies_in_its_voxels(sdata: SpatialData, voxels: Voxels) -> None:
+    everywhere = np.argwhere(np.ones_like(voxels.mask))
+    for offset in (0.0, 0.49, -0.49):
+        held = voxels.holds(voxels.centres(everywhere) + offset * voxels.size)
+        np.testing.assert_array_equal(held, voxels.mask.ravel())
+    above = np.array([0.0, 0.0, voxels.shape[0] * voxels.size[2]])
+    assert not voxels.holds(np.concatenate([voxels.centres(everywhere) + way * above for way in (-1, 1)])).any()
+
+
+def test_the_tissue_holds_its_first_and_its_last_section(voxels: Voxels) -> None:
+    """They lie on the faces of a grid whose planes fill the range."""
+    faces = voxels.origin[2] + np.array([-1e-6, voxels.shape[0] * voxels.size[2] + 1e-6])
+    for face, plane in zip(faces, voxels.mask[[0, -1]], strict=True):
+        rows, columns = np.nonzero(plane)
+        places = voxels.centres(np.column_stack([np.zeros(len(rows), int), rows, columns]))
+        places[:, 2] = face
+        assert voxels.holds(places).all()

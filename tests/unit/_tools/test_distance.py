@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from isost._tools.distance import FromPoint, FromRegion, rim
+from isost._tools.distance import FromPoint, FromRegion, Within, rim
 
 SIZE = np.array([2.0, 3.0, 7.0])
 
@@ -54,3 +54,10 @@ def test_the_rim_is_as_far_as_the_whole(region: np.ndarray) -> None:
 def test_places_of_no_extent_leave_out_only_themselves() -> None:
     distance = FromRegion(np.zeros((1, 3)), np.zeros(3))(np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]]))[0]
     np.testing.assert_array_equal(distance, [np.nan, 0.1])
+
+
+def test_beyond_a_surface_there_is_no_distance_from_it() -> None:
+    within = Within(FromPoint(np.zeros(3)), lambda places: places[:, 0] > 0)
+    distance, along = within(np.array([[3.0, 4.0, 0.0], [-3.0, 4.0, 0.0]]))
+    np.testing.assert_array_equal(distance, [5.0, np.nan])
+    np.testing.assert_array_equal(along, 0.0)

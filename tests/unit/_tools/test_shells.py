@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from isost._tools.linear import Linear, minus
-from isost._tools.shells import Profiles, choose_width, classify, profiles, spearman
+from isost._tools.shells import Profiles, choose_width, classify, counting, profiles, spearman
 
 WIDTH = 0.1
 
@@ -130,6 +130,23 @@ def test_the_rule_of_a_peak() -> None:
     assert of(1, 0.2, 0, 0.2, 0.6) == "peaked"
     assert of(0, 0.3, 0.6, 1, -9.0, last=1) == "falling"  # by the sign of the correlation that is given here
     assert of(0, 0.3, 0.6, 1, 9.0, last=1) == "rising"
+
+
+@pytest.mark.parametrize("n_shells", [5, 12, 13, 150, 250, 1000])
+def test_the_same_part_of_a_tissue_counts_however_fine_shells_are(n_shells: int) -> None:
+    number = np.arange(n_shells)
+    used = counting(1000 * (2 * number + 1))  # of a cylinder
+    assert used[number >= n_shells / 10].all()
+    assert used[number < n_shells / 20].sum() <= 1
+    used = counting(1000 * (3 * number * (number + 1) + 1))  # of a ball
+    assert used[number >= n_shells / 4].all()
+    assert not used[number < n_shells / 6].any()
+
+
+def test_empty_shells_and_a_stray_place_do_not_count() -> None:
+    count = np.array([100, 0, 100, *np.zeros(300, int), 1])
+    assert counting(count).tolist() == [True, False, True, *[False] * 301]
+    assert counting(np.ones(500, int)).all()
 
 
 def test_width_of_a_shell() -> None:

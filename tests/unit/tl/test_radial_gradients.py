@@ -160,11 +160,90 @@ def test_a_baseline_is_taken_off(cylinder: SpatialData, gene_volume: Make) -> No
     assert np.abs(isost.get.radial_gradients(after, what="mean").to_numpy()).max() < 1e-5
 
 
-def cells_of(sdata: SpatialData, seed: int) -> AnnData:
+@pytest.mark.parametrize("lacking", ["after", "before"])
+def test_a_side_that_one_tissue_lacks_is_no_difference(gene_volume: Make, lacking: str) -> None:
+    """The other's mean over all sides would leave a gene that differs between sides with a profile."""
+    places, _, mask = grid()
+    part = mask & (places[..., 0] > 65)
+    masks = {"after": mask, "before": mask} | {lacking: part}
+    after, before = (gene_volume(fields(), masks[name], GENES) for name in ("after", "before"))
+    isost.tl.radial_gradients(after, axis=AXIS, width=10.0, baseline=before)
+    assert np.abs(isost.get.radial_gradients(after, what="mean").to_numpy()).max() < 1e-5
+    assert set(classes(after).values()) == {"flat"}
+    known = np.isfinite(after.tables["isost_voxels"].obs["radial_distance"])
+    np.testing.assert_array_equal(known, part[masks["after"]])
+
+
+def side_cells(seed: int, least: float) -> AnnData:
+    """Cells of a cylinder, but for those with a smaller x, of a gene that differs between sides and one that rises."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform([-95, -95, 0], [95, 95, 120], (6000, 3))
+    radius = np.hypot(places[:, 0], places[:, 1])
+    kept = (radius <= 95) & (places[:, 0] > least)
+    signal = np.column_stack([places[:, 0] / radius, radius / 95 * (least > -95)])[kept]
+    cells = AnnData((signal + 0.2 * rng.normal(size=signal.shape)).astype(np.float32), obsm={"spatial": places[kept]})
+    cells.var_names = ["side", "rises"]
+    return cells
+
+
+def test_a_side_that_cells_lack_is_no_difference() -> None:
+    cells = side_cells(0, -40.0)
+    isost.tl.radial_gradients(cells, axis=[[0, 0, 0], [0, 0, 120]], width=10.0, baseline=side_cells(1, -95.0))
+    assert classes(cells) == {"side": "flat", "rises": "rising"}
+    mean = isost.get.radial_gradients(cells, what="mean").to_numpy()[:, 1:]
+    assert np.abs(mean[0]).max() < 0.15
+    assert np.ptp(mean[1]) > 0.7
+
+
+def test_the_surface_has_an_inside(gene_volume: Make) -> None:
+    """What a larger tissue has beyond it is not what lies as deep within."""
+    _, radius, mask = grid()
+    small = radius <= 55
+    wide = np.where(radius > 65, 50.0, fields())
+    after, before = gene_volume(fields(), small, GENES), gene_volume(wide, mask, GENES)
+    cells, others = cells_of(after, 0, 1000), cells_of(before, 1)
+    isost.tl.radial_gradients(after, region="surface", width=10.0, baseline=before, measured=(cells, others))
+    found = isost.get.radial_gradients(after)
+    assert np.nanmax(np.abs(isost.get.radial_gradients(after, what="mean").to_numpy())) < 1e-5
+    inside = np.hypot(*(others.obsm["spatial"][:, :2] - 100).T) <= 55
+    isost.tl.radial_gradients(
+        after, region="surface", width=10.0, baseline=before, measured=(cells, others[inside].copy())
+    )
+    np.testing.assert_array_equal(found["p"], isost.get.radial_gradients(after)["p"])
+
+
+def test_measured_cells_outside_the_tissue_have_no_distance_from_its_surface(gene_volume: Make) -> None:
+    _, radius, _ = grid()
+    sdata = gene_volume(fields(), radius <= 55, GENES)
+    cells = cells_of(gene_volume(fields(), radius <= 95, GENES), 0)
+    inside = np.hypot(*(cells.obsm["spatial"][:, :2] - 100).T) <= 55
+    p = []
+    for some in (cells, cells[inside].copy()):
+        isost.tl.radial_gradients(sdata, region="surface", width=10.0, measured=some)
+        p.append(isost.get.radial_gradients(sdata)["p"])
+    np.testing.assert_array_equal(*p)
+
+
+def test_shells_may_be_fine() -> None:
+    """Of 250 none holds 1 % of the places; a peak that lies near the axis is still seen."""
+    n, rng = 10_000, np.random.default_rng(0)
+    radius, angle = 100 * np.sqrt((np.arange(n) + 0.5) / n), rng.uniform(0, 2 * np.pi, n)
+    places = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), rng.uniform(0, 100, n)])
+    signal = np.column_stack([radius / 100, -radius / 100, np.exp(-0.5 * ((radius - 25) / 10) ** 2)])
+    cells = AnnData((signal + 0.1 * rng.normal(size=signal.shape)).astype(np.float32), obsm={"spatial": places})
+    cells.var_names = GENES[:3]
+    isost.tl.radial_gradients(cells, axis=[[0, 0, 0], [0, 0, 100]], width=100 / 250)
+    assert isost.get.radial_gradients(cells, what="shells")["n"].max() < n / 100
+    assert classes(cells) == {"rises": "rising", "falls": "falling", "peaks": "peaked"}
+    assert isost.get.radial_gradients(cells).loc["peaks", "extreme"] == pytest.approx(25.0, abs=8)
+    assert len(isost.pl.radial_gradients(cells)) == 4
+
+
+def cells_of(sdata: SpatialData, seed: int, n: int = 1500) -> AnnData:
     """Cells at some voxels, with noise of their own."""
     table = sdata.tables["isost_voxels"]
-    rows = np.sort(np.random.default_rng(seed).choice(table.n_obs, 1500, replace=False))
-    noise = np.random.default_rng(seed + 1).normal(size=(1500, table.n_vars))
+    rows = np.sort(np.random.default_rng(seed).choice(table.n_obs, n, replace=False))
+    noise = np.random.default_rng(seed + 1).normal(size=(n, table.n_vars))
     cells = AnnData((table.X[rows] + noise).astype(np.float32), obsm={"spatial": table.obsm["spatial"][rows]})
     cells.var_names = table.var_names
     return cells
@@ -188,6 +267,20 @@ def test_measured_cells_decide_what_is_significant(cylinder: SpatialData, gene_v
     )
     assert classes(cylinder, "pair")["rises"] == "rising"
     assert classes(cylinder, "pair")["angular"] == "flat"
+
+
+def test_measured_cells_are_compared_where_both_have_tissue(gene_volume: Make) -> None:
+    places, _, mask = grid()
+    hole = np.hypot(places[..., 0] - 140, places[..., 1] - 100) < 12
+    after, before = gene_volume(fields(0), mask & ~hole, GENES), gene_volume(fields(1), mask, GENES)
+    cells, others, p = cells_of(after, 2), cells_of(before, 3), []
+    beyond = np.hypot(*(others.obsm["spatial"][:, :2] - [140, 100]).T) < 12
+    assert beyond.any()
+    for shift in (0.0, 50.0):
+        others.X[beyond] += shift
+        isost.tl.radial_gradients(after, axis=AXIS, width=10.0, baseline=before, measured=(cells, others))
+        p.append(isost.get.radial_gradients(after)["p"])
+    np.testing.assert_array_equal(*p)
 
 
 def test_measured_cells_of_another_kind_are_refused(cylinder: SpatialData) -> None:
