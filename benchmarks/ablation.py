@@ -142,8 +142,8 @@ def main() -> None:
         waiting = [pool.submit(run, *task) for task in tasks]
         for number, future in enumerate(as_completed(waiting), start=1):
             records.append(future.result())
+            asked.out.write_text(json.dumps(records, indent=1))  # of a run that is cut short
             print(f"{number}/{len(tasks)} ({perf_counter() - started:.0f} s)", file=sys.stderr)
-    asked.out.write_text(json.dumps(records, indent=1))
     print(show(records))
 
 

@@ -67,7 +67,9 @@ def section_titration(
         panels = score_panels(len(names), (2.6 * len(names) + 1.2, 2.6), axes)
         for ax, name in zip(panels, names, strict=True):
             _draw(ax, scores, name, methods)
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        # every method has a field, but not every one has cells
+        handles, labels = max((ax.get_legend_handles_labels() for ax in panels), key=lambda found: len(found[1]))
+        panels[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5))
         finish(root_figure(panels[0]), save, show)
     return panels
 

@@ -84,3 +84,12 @@ def test_bad_input(scores: pd.DataFrame) -> None:
     for bad in (scores.drop(columns="spacing"), scores[["method", "section", "spacing"]], scores[:0]):
         with pytest.raises(ValueError, match="expected columns method, section, spacing and a score.*Next: "):
             isost.pl.section_titration(bad)
+
+
+def test_the_legend_names_methods_without_cells_too() -> None:
+    rows = {
+        "method": ["isost", "kernel"] * 2, "section": ["s2"] * 4, "spacing": [100.0, 100.0, 200.0, 200.0],
+        "nmse": [0.4, 0.5, 0.6, 0.7], "energy": [0.1, np.nan, 0.2, np.nan],
+    }  # fmt: skip
+    axes = isost.pl.section_titration(pd.DataFrame(rows))
+    assert [text.get_text() for text in axes[-1].get_legend().get_texts()] == ["isost", "kernel"]
