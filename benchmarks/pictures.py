@@ -61,13 +61,14 @@ def main() -> None:
     columns = {"measured cells": section.cells.genes[:, index], "measured, smoothed": smoothed}
     columns |= {method: predict(adata, method, train, held, section)[:, index] for method in METHODS}
 
+    size = float(np.clip(4000 / len(plane), 1.0, 14.0))  # of a dot
     figure, axes = plt.subplots(
         len(index), len(columns), figsize=(1.6 * len(columns), 1.8 * len(index)), layout="constrained", squeeze=False
     )
     for row, gene in enumerate(asked.genes):
         low, high = np.quantile(smoothed[:, row], [0.02, 0.98])
         for ax, (name, values) in zip(axes[row], columns.items(), strict=True):
-            drawn = ax.scatter(*plane.T, c=values[:, row], s=1.5, lw=0, vmin=low, vmax=high, rasterized=True)
+            drawn = ax.scatter(*plane.T, c=values[:, row], s=size, lw=0, vmin=low, vmax=high, rasterized=True)
             ax.set_aspect("equal")
             ax.set(xticks=[], yticks=[])
             for side in ax.spines.values():
