@@ -18,8 +18,8 @@ from isost.pl._style import finish, style, unit_label
 
 def spatial_features(
     sdata: SpatialData,
-    components: int | Sequence[int] = (1, 2, 3),
     *,
+    components: int | Sequence[int] = (1, 2, 3),
     key: str = "X_spatial",
     position: Sequence[float | None] | None = None,
     depth_scale: float | None = None,
@@ -75,7 +75,7 @@ def spatial_features(
     >>> adata = isost.datasets.letters(200)
     >>> sdata = isost.tl.reconstruct(adata, voxel_size=50, epochs=2, progress=False, rng=0)
     >>> isost.tl.spatial_features(sdata, n_comps=5)
-    >>> axes = isost.pl.spatial_features(sdata, [1, 2])
+    >>> axes = isost.pl.spatial_features(sdata, components=[1, 2])
     >>> axes.shape
     (2, 3)
     """

@@ -25,11 +25,11 @@ def made() -> SpatialData:
 
 
 def test_components_of_the_table_lie_where_its_voxels_are(made: SpatialData, tmp_path: Path) -> None:
-    axes = isost.pl.spatial_features(made, [2, 5], save=tmp_path / "features.png")
+    axes = isost.pl.spatial_features(made, components=[2, 5], save=tmp_path / "features.png")
     assert axes.shape == (2, 3) and (tmp_path / "features.png").stat().st_size
     table = made.tables[VOXELS]
     level = made["isost_mask"].shape[0] // 2
-    at = isost.pl.spatial_features(made, 2, position=(None, None, level_centre(made, level)))
+    at = isost.pl.spatial_features(made, components=2, position=(None, None, level_centre(made, level)))
     here = table.obs["z"].to_numpy() == level
     rows = table.obs.loc[here, "y"].to_numpy(), table.obs.loc[here, "x"].to_numpy()
     np.testing.assert_allclose(drawn(at[0, 0])[rows], table.obsm["X_spatial"][here, 1], rtol=1e-6)
@@ -44,13 +44,13 @@ def level_centre(sdata: SpatialData, level: int) -> float:
 
 
 def test_the_image_of_a_volume_without_a_table(made: SpatialData) -> None:
-    with_table = isost.pl.spatial_features(made, 1)
+    with_table = isost.pl.spatial_features(made, components=1)
     bare = SpatialData(
         images=dict(made.images), labels=dict(made.labels), tables={"isost_cells": made.tables["isost_cells"]},
         points=dict(made.points), attrs=dict(made.attrs),
     )  # fmt: skip
     isost.tl.spatial_features(bare, n_comps=5)
-    alone = isost.pl.spatial_features(bare, 1)
+    alone = isost.pl.spatial_features(bare, components=1)
     np.testing.assert_allclose(drawn(alone[0, 0]), drawn(with_table[0, 0]), rtol=1e-4, atol=1e-4)
 
 
@@ -59,4 +59,4 @@ def test_errors(made: SpatialData) -> None:
         isost.pl.spatial_features(made, key="X_other")
     for components in ([6], [], 0):
         with pytest.raises(ValueError, match="components: expected .*Next"):
-            isost.pl.spatial_features(made, components)
+            isost.pl.spatial_features(made, components=components)
