@@ -67,7 +67,7 @@ def spatial_features(
     TypeError
         If `sdata` is not a SpatialData, or a component no whole number.
     ValueError
-        If there is no such component, or `position` lies outside the volume.
+        If there is no such component, the table has lost rows, or `position` lies outside the volume.
 
     Examples
     --------
@@ -112,6 +112,10 @@ def _features(sdata: SpatialData, voxels: Voxels, key: str) -> da.Array:
         raise KeyError(f"key: expected features of voxels ({listed(there)}), found {key!r}. "
                        "Next: isost.tl.spatial_features(sdata).")  # fmt: skip
     rows = representation_of(table, key)
+    if len(rows) != voxels.mask.sum():
+        raise ValueError(f"sdata: expected a row for each of {voxels.mask.sum()} voxels in the table {VOXELS!r}, found "
+                         f"{len(rows)}. Next: isost.tl.spatial_features(sdata) again, on all of them.")  # fmt: skip
+    # rows are in the order of the voxels inside the tissue, in a crop too, whose rows still tell places in the whole
     image = np.full((rows.shape[1], *voxels.shape), np.nan, dtype=np.float32)
-    image[:, *table.obs[["z", "y", "x"]].to_numpy().T] = rows.T
+    image[:, voxels.mask] = rows.T
     return da.from_array(image, chunks=-1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spatialdata import SpatialData
+from spatialdata import SpatialData, bounding_box_query
 
 import isost
 
@@ -52,6 +52,21 @@ def test_the_image_of_a_volume_without_a_table(made: SpatialData) -> None:
     isost.tl.spatial_features(bare, n_comps=5)
     alone = isost.pl.spatial_features(bare, components=1)
     np.testing.assert_allclose(drawn(alone[0, 0]), drawn(with_table[0, 0]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_crop_is_drawn_where_it_lies(made: SpatialData) -> None:
+    run = made.attrs["isost"]
+    low = np.array(run["origin"])
+    high = low + np.array(run["shape"][::-1]) * run["voxel_size"] * [0.5, 1.0, 1.0]
+    volume = made.subset(["isost_volume", "isost_mask", "isost_voxel_ids", VOXELS])
+    volume.attrs = made.attrs
+    crop = bounding_box_query(volume, axes=("x", "y", "z"), min_coordinate=low, max_coordinate=high,
+                              target_coordinate_system="global")  # fmt: skip
+    assert 0 < crop.tables[VOXELS].n_obs < made.tables[VOXELS].n_obs
+    at = level_centre(made, made["isost_mask"].shape[0] // 2)
+    whole, part = (drawn(isost.pl.spatial_features(one, components=1, position=(None, None, at))[0, 0])
+                   for one in (made, crop))  # fmt: skip
+    np.testing.assert_array_equal(part, whole[:, : part.shape[1]])
 
 
 def test_errors(made: SpatialData) -> None:
