@@ -44,7 +44,7 @@ from isost._core.baselines import (
     fit_mlp,
     fit_sparse_vfc,
 )
-from isost._core.held_out import Split, score_ceiling, score_predictor
+from isost._core.held_out import Split, score_ceiling, score_draws, score_fields, score_predictor
 from isost.tl._held_out import Fit
 
 SCORES = ("pcc", "nmse", "dice", "dens", "energy", "coverage", "width", "truth_pcc", "truth_nmse", "truth_coverage")
@@ -95,7 +95,9 @@ def make(method: str, train: Any, held: Split, seed: int, adata: Any) -> Predict
 def run(stack: str, method: str, seeds: list[int]) -> list[dict[str, Any]]:
     """Score one method on one stack: a record for each seed."""
     logging.getLogger("isost").setLevel(logging.WARNING)
-    records, predictor, known = [], None, None
+    records: list[dict[str, Any]] = []
+    predictor: Predictor | None = None
+    known, fields = None, None
     for seed in seeds:
         adata, train, held, truth = prepare(stack, seed if stack in PHANTOMS else 0)
         started = process_time()
@@ -103,13 +105,21 @@ def run(stack: str, method: str, seeds: list[int]) -> list[dict[str, Any]]:
             scores, fit_seconds = score_ceiling(held.held_out), 0.0
         else:
             if predictor is None or known is not train or method not in FITTED_ONCE:
-                predictor, known = make(method, train, held, seed, adata), train
+                predictor, known, fields = make(method, train, held, seed, adata), train, None
             fit_seconds = process_time() - started
-            scores = score_predictor(predictor, held.held_out, n_draws=1, seed=seed)
+            if method in FITTED_ONCE:  # and so is its field
+                fields = fields or list(score_fields(predictor, held.held_out, seed=seed))
+                scores = [
+                    field | score_draws(predictor, section, n_draws=1, seed=seed)
+                    for section, field in zip(held.held_out, fields, strict=True)
+                ]
+            else:
+                scores = score_predictor(predictor, held.held_out, n_draws=1, seed=seed)
         record = {"stack": stack, "method": method, "seed": seed, "seconds": fit_seconds}
         record |= {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
         if truth is not None and predictor is not None:
-            truths = score_predictor(predictor, truth.held_out, n_draws=0, seed=seed)
+            # The last section first: what a fit has solved for it is at hand.
+            truths = list(score_fields(predictor, truth.held_out[::-1], seed=seed))
             noise = float(np.mean([sampling_error(section) for section in truth.held_out]))
             record["truth_pcc"] = float(np.mean([score["pcc"] for score in truths]))
             record["truth_nmse"] = float(np.mean([score["nmse"] for score in truths])) - noise

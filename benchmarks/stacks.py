@@ -11,7 +11,7 @@ from scipy import sparse
 import isost
 from isost._core.baselines import Cloud
 from isost._core.held_out import HeldOut, Split
-from isost._core.kernel import kernel_field
+from isost._core.kernel import kernel_fields
 from isost.metrics._bins import bin_counts, bin_means
 from isost.tl._held_out import Representation, split
 
@@ -22,7 +22,7 @@ STACKS = (*REAL, *PHANTOMS)
 
 GENES = 500
 # Cells that stand for the truth of a phantom's section, in units of the cells of a section.
-TRUTH_CELLS = 20
+TRUTH_CELLS = 10
 
 
 def load(name: str, seed: int = 0) -> ad.AnnData:
@@ -79,7 +79,7 @@ class Truth:
 
     def field(self, coords: np.ndarray, depth: float) -> np.ndarray:
         cloud = self.cells(depth, None, np.random.default_rng(1))
-        return kernel_field(coords[:, :2], cloud.coords, cloud.genes, self._width)
+        return next(kernel_fields(coords[:, :2], cloud.coords, cloud.genes, (self._width,)))
 
 
 def sampling_error(section: HeldOut) -> float:

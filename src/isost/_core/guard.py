@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -90,7 +91,7 @@ def believe(sections: list[Section], depths: list[float], *, n_candidates: int, 
 def _choose(left_out: list[_LeftOut], masses: str) -> Belief:
     """Choose motion and change, given what is carried over."""
     choices = list(product(_MOTIONS, _CHANGES))
-    error = np.array([np.mean([one.error(*choice) for one in left_out]) for choice in choices])
+    error = np.mean([[one.error(*choice) for choice in choices] for one in left_out], axis=0)
     names = [f"motion {motion:g}, change {change:g}" for motion, change in choices]
     names = [name if masses == "area" else f"{name}, {masses}" for name in names]
     best = 0
@@ -138,25 +139,32 @@ class _LeftOut:
         return np.concatenate(place), np.concatenate(features), np.concatenate(weight)
 
     def error(self, motion: float, change: float) -> float:
-        return _error(*self.predict(motion, change), *self.measured)
+        """Energy distances in place alone and in place and features, and squared error of the mean features."""
+        place, features, weight = self.predict(motion, change)
+        if motion not in self._apart:  # a change of expression leaves places as they are
+            self._apart[motion] = energy_of(place / self._unit, weight, self.measured[0] / self._unit)
+        known = np.column_stack([self.measured[0] / self._unit, self.measured[1][:, :_N_FEATURES]])
+        predicted = np.column_stack([place / self._unit, features[:, :_N_FEATURES]])
+        total = self._apart[motion] + energy_of(predicted, weight, known)
+        return total + _error_of_mean((place, features), weight, self.measured, self._unit)
+
+    @cached_property
+    def _unit(self) -> float:
+        return _WIDTH * max(median_spacing(self.measured[0]), 1e-12)
+
+    @cached_property
+    def _apart(self) -> dict[float, float]:
+        """Energy distance in place of each motion."""
+        return {}
 
 
-def _error(
-    place: np.ndarray, features: np.ndarray, weight: np.ndarray, measured_place: np.ndarray, measured: np.ndarray
-) -> float:
-    """Energy distances in place alone and in place and features, and squared error of the mean features."""
-    unit = _WIDTH * max(median_spacing(measured_place), 1e-12)
-    total = sum(
-        energy_of(
-            np.column_stack([place / unit, features[:, :n]]), weight,
-            np.column_stack([measured_place / unit, measured[:, :n]]),
-        )
-        for n in (0, _N_FEATURES)
-    )  # fmt: skip
-    variance = float(((measured - measured.mean(axis=0)) ** 2).sum())
-    if variance > 0:
-        distance, near = cKDTree(place).query(measured_place, k=np.arange(1, min(_NEAREST, len(place)) + 1))
-        kernel = weight[near] * np.exp(-0.5 * (distance / unit) ** 2) + 1e-12 * weight[near]
-        mean = (kernel[..., None] * features[near]).sum(axis=1) / kernel.sum(axis=1, keepdims=True)
-        total += float(((mean - measured) ** 2).sum()) / variance
-    return total
+def _error_of_mean(predicted: Section, weight: np.ndarray, measured: Section, unit: float) -> float:
+    """Squared error of the mean features at the measured cells, in units of their variance."""
+    (place, features), (asked, known) = predicted, measured
+    variance = float(((known - known.mean(axis=0)) ** 2).sum())
+    if variance <= 0:
+        return 0.0
+    distance, near = cKDTree(place).query(asked, k=np.arange(1, min(_NEAREST, len(place)) + 1))
+    kernel = weight[near] * np.exp(-0.5 * (distance / unit) ** 2) + 1e-12 * weight[near]
+    mean = (kernel[..., None] * features[near]).sum(axis=1) / kernel.sum(axis=1, keepdims=True)
+    return float(((mean - known) ** 2).sum()) / variance

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from isost._core.baselines import Cloud, Predictor, Training, Uncertain
-from isost._core.kernel import kernel_field, own_section_field
+from isost._core.kernel import kernel_fields, own_section_field
 from isost.metrics import interval_coverage, interval_width, score_cells, score_field
 from isost.metrics._bins import bin_counts, bin_means, bin_of
 
@@ -96,67 +96,66 @@ def score_predictor(predictor: Predictor, sections: list[HeldOut], *, n_draws: i
     As many cells are drawn as were measured, `n_draws` times, and scores are averaged over draws. A score that the
     predictor does not have is NaN.
     """
+    # One section after the other: a fit keeps what it has solved for the last places it was asked for.
+    return [
+        score | score_draws(predictor, held, n_draws=n_draws, seed=seed)
+        for held, score in zip(sections, score_fields(predictor, sections, seed=seed), strict=True)
+    ]
+
+
+def score_fields(predictor: Predictor, sections: list[HeldOut], *, seed: int = 0) -> Iterable[Score]:
+    """Score the field alone, and its intervals, on each held-out section."""
+    if isinstance(predictor, Uncertain):
+        return (_score_uncertain(predictor, held) for held in sections)
+    return [score | NO_INTERVALS for score in _score_certain(predictor, sections, seed)]
+
+
+def score_draws(predictor: Predictor, held: HeldOut, *, n_draws: int = 3, seed: int = 0) -> Score:
+    """Score drawn cells alone on a held-out section."""
+    clouds = [predictor.cells(held.depth, len(held.cells), np.random.default_rng([seed, i])) for i in range(n_draws)]
+    return held.score_cells([cloud for cloud in clouds if cloud is not None])
+
+
+def _score_uncertain(predictor: Uncertain, held: HeldOut) -> Score:
+    field, spread = predictor.field_and_spread(held.coords, held.depth)
+    return held.score_field(field) | held.score_intervals(field, spread)
+
+
+def _score_certain(predictor: Predictor, sections: list[HeldOut], seed: int) -> list[Score]:
     fields = [predictor.field(held.coords, held.depth) for held in sections]
     known = [field for field in fields if field is not None]
     if len(known) == len(sections):
-        scores = [held.score_field(field) for held, field in zip(sections, known, strict=True)]
-    else:
-        scores = _score_field_over_cells(predictor, sections, seed)
-    for held, score in zip(sections, scores, strict=True):
-        clouds = [
-            predictor.cells(held.depth, len(held.cells), np.random.default_rng([seed, i])) for i in range(n_draws)
-        ]
-        score.update(held.score_cells([cloud for cloud in clouds if cloud is not None]))
-        score.update(_score_intervals(predictor, held))
-    return scores
+        return [held.score_field(field) for held, field in zip(sections, known, strict=True)]
+    return _score_fields_over_cells(predictor, sections, seed)
 
 
-def _score_intervals(predictor: Predictor, held: HeldOut) -> Score:
-    if not isinstance(predictor, Uncertain):
-        return dict(NO_INTERVALS)
-    predicted = predictor.field(held.coords, held.depth)
-    if predicted is None:
-        return dict(NO_INTERVALS)
-    return held.score_intervals(predicted, predictor.spread(held.coords, held.depth))
-
-
-def _score_field_over_cells(predictor: Predictor, sections: list[HeldOut], seed: int) -> list[Score]:
+def _score_fields_over_cells(predictor: Predictor, sections: list[HeldOut], seed: int) -> list[Score]:
     generator = np.random.default_rng(seed)
-    clouds = [predictor.cells(held.depth, None, generator) for held in sections]
-
-    def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
-        return kernel_field(held.coords[:, :2], cloud.coords, cloud.genes, width, cloud.weight)
-
-    found = [cloud for cloud in clouds if cloud is not None]
-    tried = _score_widths(sections, found, WIDTHS, field)
-    correlated = max(tried, key=lambda scores: _mean(scores, "pcc"))
-    nearest = min(tried, key=lambda scores: _mean(scores, "nmse"))
+    tried: list[list[Score]] = []
+    for held in sections:
+        cloud = predictor.cells(held.depth, None, generator)
+        if cloud is None:
+            raise TypeError(f"{type(predictor).__name__} has neither a field nor cells")
+        widths = [width * held.side for width in WIDTHS]
+        fields = kernel_fields(held.coords[:, :2], cloud.coords, cloud.genes, widths, cloud.weight)
+        tried.append([held.score_field(field) for field in fields])
+    by_width = [list(scores) for scores in zip(*tried, strict=True)]
+    correlated = max(by_width, key=lambda scores: _mean(scores, "pcc"))
+    nearest = min(by_width, key=lambda scores: _mean(scores, "nmse"))
     return [score | {"pcc": other["pcc"]} for score, other in zip(nearest, correlated, strict=True)]
 
 
 def score_ceiling(sections: list[HeldOut]) -> list[Score]:
     """Score the kernel regression of each section from its own cells in other bins; of four widths the least error."""
 
-    def field(held: HeldOut, cloud: Cloud, width: float) -> np.ndarray:
+    def score(held: HeldOut, width: float) -> Score:
         plane = held.coords[:, :2]
-        return own_section_field(plane, cloud.genes, width, bin_of(plane, held.side, plane.min(axis=0)))
+        bins = bin_of(plane, held.side, plane.min(axis=0))
+        return held.score_field(own_section_field(plane, held.cells.genes, width * held.side, bins))
 
-    clouds = [held.cells for held in sections]
-    scores = min(_score_widths(sections, clouds, WIDTHS, field), key=lambda scores: _mean(scores, "nmse"))
+    tried = [[score(held, width) for held in sections] for width in WIDTHS]
+    scores = min(tried, key=lambda scores: _mean(scores, "nmse"))
     return [score | NO_CELLS | NO_INTERVALS for score in scores]
-
-
-def _score_widths(
-    sections: list[HeldOut],
-    clouds: list[Cloud],
-    widths: tuple[float, ...],
-    field: Callable[[HeldOut, Cloud, float], np.ndarray],
-) -> list[list[Score]]:
-    """Score all sections with each width (units of h)."""
-    return [
-        [held.score_field(field(held, cloud, width * held.side)) for held, cloud in zip(sections, clouds, strict=True)]
-        for width in widths
-    ]
 
 
 def _mean(scores: list[Score], name: str) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
@@ -10,47 +13,63 @@ from scipy.spatial import cKDTree
 NEIGHBOURS = 128
 
 
-def kernel_weights(
-    places: np.ndarray, coords: np.ndarray, width: float, *, neighbours: int = NEIGHBOURS
-) -> sparse.csr_matrix:
-    """Gaussian weights exp(-d^2 / 2 width^2) of the nearest cells of each place, each row summing to one.
+@dataclass(frozen=True, eq=False)
+class Near:
+    """The nearest cells of places.
 
-    Distances count from the nearest cell's on, which leaves the normalised weights as they are and never underflows:
-    far from every cell the nearest one takes all the weight.
-
-    Parameters
+    Attributes
     ----------
-    places
-        (m, 2) where to predict.
-    coords
-        (n, 2) cells.
-    width
-        Standard deviation of the Gaussian.
-    neighbours
-        Cells that count for a place, at most.
-
-    Returns
-    -------
-    (m, n) sparse matrix.
+    distance, index
+        (m, k) of each place's k nearest cells, the nearest first.
+    n_cells
+        Number of all cells.
     """
-    k = min(neighbours, len(coords))
-    distance, index = cKDTree(coords).query(places, k=k)
-    distance, index = distance.reshape(len(places), k), index.reshape(len(places), k)
-    weight = np.exp(-(distance**2 - distance[:, :1] ** 2) / (2 * width**2))
-    weight /= weight.sum(axis=1, keepdims=True)
-    starts = np.arange(len(places) + 1) * k
-    return sparse.csr_matrix((weight.ravel(), index.ravel(), starts), shape=(len(places), len(coords)))
+
+    distance: np.ndarray
+    index: np.ndarray
+    n_cells: int
+
+    @classmethod
+    def find(cls, places: np.ndarray, coords: np.ndarray, *, neighbours: int = NEIGHBOURS) -> Near:
+        """Find the cells (n, 2) nearest to places (m, 2), at most so many a place."""
+        k = min(neighbours, len(coords))
+        distance, index = cKDTree(coords).query(places, k=k)
+        return cls(distance.reshape(len(places), k), index.reshape(len(places), k), len(coords))
+
+    def weights(self, width: float, weight: np.ndarray | None = None) -> sparse.csr_matrix:
+        """Gaussian weights exp(-d^2 / 2 width^2) (m, n), each row summing to one.
+
+        Distances count from the nearest cell's on, which leaves the normalised weights as they are and never
+        underflows: far from every cell the nearest one takes all the weight.
+
+        Parameters
+        ----------
+        width
+            Standard deviation of the Gaussian.
+        weight
+            (n,) where cells count unlike.
+        """
+        near = np.exp(-(self.distance**2 - self.distance[:, :1] ** 2) / (2 * width**2))
+        if weight is not None:
+            near *= weight[self.index]
+        near /= near.sum(axis=1, keepdims=True)
+        starts = np.arange(len(near) + 1) * near.shape[1]
+        return sparse.csr_matrix((near.ravel(), self.index.ravel(), starts), shape=(len(near), self.n_cells))
 
 
-def kernel_field(
-    places: np.ndarray, coords: np.ndarray, values: np.ndarray, width: float, weight: np.ndarray | None = None
-) -> np.ndarray:
-    """Gaussian kernel regression (m, G) of values (n, G) of cells at (n, 2), which may count unlike (n,)."""
-    near = kernel_weights(places, coords, width)
-    if weight is not None:
-        near = near.multiply(weight).tocsr()
-        near = near.multiply(1.0 / near.sum(axis=1)).tocsr()
-    return np.asarray(near @ values)
+def kernel_fields(
+    places: np.ndarray,
+    coords: np.ndarray,
+    values: np.ndarray,
+    widths: Iterable[float],
+    weight: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Gaussian kernel regression (m, G), of one width after the other, of values (n, G) of cells at (n, 2).
+
+    Cells may count unlike: `weight` (n,).
+    """
+    near = Near.find(places, coords)
+    return (np.asarray(near.weights(width, weight) @ values) for width in widths)
 
 
 def own_section_field(coords: np.ndarray, values: np.ndarray, width: float, bins: np.ndarray) -> np.ndarray:

@@ -197,9 +197,9 @@ class Fit:
     def field(self, coords: np.ndarray, depth: float) -> np.ndarray:
         return self.fitted.expression(self._inside(coords), genes=self._genes)
 
-    def spread(self, coords: np.ndarray, depth: float) -> np.ndarray:
-        """Return the standard deviation (n, G) of the field."""
-        return self.fitted.expression(self._inside(coords), genes=self._genes, return_std=True)[1]
+    def field_and_spread(self, coords: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the field and its standard deviation (n, G)."""
+        return self.fitted.expression(self._inside(coords), genes=self._genes, return_std=True)
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> Cloud:
         generator = torch_generator(rng)

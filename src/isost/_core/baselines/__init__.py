@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from isost._core.baselines.low_rank import LowRank
-from isost._core.baselines.neighbours import WIDTHS, Kernel, Nearest, Union, WeightedUnion, blended_kernel, choose_width
+from isost._core.baselines.neighbours import (
+    WIDTHS,
+    Kernel,
+    Nearest,
+    Union,
+    WeightedUnion,
+    blended_kernels,
+    choose_width,
+)
 from isost._core.baselines.regression import Regression, fit_mlp
 from isost._core.baselines.training import Cloud, Gap, Predictor, Training, Uncertain, draw
 from isost._core.baselines.vector_field import fit_sparse_vfc
@@ -21,7 +29,7 @@ __all__ = [
     "Uncertain",
     "Union",
     "WeightedUnion",
-    "blended_kernel",
+    "blended_kernels",
     "choose_width",
     "draw",
     "fit_mlp",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from isost._core.baselines.neighbours import WIDTHS
 from isost._core.baselines.training import Gap, Training
-from isost._core.kernel import kernel_weights
+from isost._core.kernel import kernel_fields
 
 RANKS = (3, 5, 10, 20, 50)
 
@@ -57,7 +58,8 @@ class LowRank:
 
     def field(self, coords: np.ndarray, depth: float) -> np.ndarray:
         """Mean expression (n, G) at (n, 3)."""
-        return self._decoder.decode(_smooth(self._training.gap(depth), coords[:, :2], self.width)[:, : self.rank])
+        smooth = next(_smooth(self._training.gap(depth), coords[:, :2], (self.width,)))
+        return self._decoder.decode(smooth[:, : self.rank])
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> None:
         """Give none."""
@@ -65,17 +67,17 @@ class LowRank:
     def _choose(self) -> tuple[int, float]:
         ranks = [rank for rank in RANKS if rank <= len(self._decoder.centre)] or [len(self._decoder.centre)]
         errors, variance = np.zeros((len(ranks), len(WIDTHS))), self._training.gene_variance
+        widths = [width * self._training.width for width in WIDTHS]
         for k in range(1, len(self._training.clouds) - 1):
             cloud, gap = self._training.clouds[k], self._training.without(k).gap(float(self._training.z[k].mean()))
-            for j, width in enumerate(WIDTHS):
-                smooth = _smooth(gap, cloud.coords, width * self._training.width)
+            for j, smooth in enumerate(_smooth(gap, cloud.coords, widths)):
                 for i, rank in enumerate(ranks):
                     square = ((self._decoder.decode(smooth[:, :rank]) - cloud.genes) ** 2).mean(axis=0)
                     errors[i, j] += (square / variance).mean()
         best = int(errors.argmin()) if errors.any() else errors.size - len(WIDTHS) + WIDTHS.index(2.0)
-        return ranks[best // len(WIDTHS)], WIDTHS[best % len(WIDTHS)] * self._training.width
+        return ranks[best // len(WIDTHS)], widths[best % len(WIDTHS)]
 
 
-def _smooth(gap: Gap, places: np.ndarray, width: float) -> np.ndarray:
-    before, after = (kernel_weights(places, cloud.coords, width) @ cloud.features for cloud in (gap.before, gap.after))
-    return np.asarray((1 - gap.t) * before + gap.t * after)
+def _smooth(gap: Gap, places: np.ndarray, widths: Sequence[float]) -> Iterator[np.ndarray]:
+    before, after = (kernel_fields(places, cloud.coords, cloud.features, widths) for cloud in (gap.before, gap.after))
+    return ((1 - gap.t) * one + gap.t * other for one, other in zip(before, after, strict=True))

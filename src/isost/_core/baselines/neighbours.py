@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from isost._core.baselines.training import Cloud, Gap, Training, draw
-from isost._core.kernel import kernel_field
+from isost._core.kernel import kernel_fields
 
 # Widths of a kernel in units of h, 2.5 x the median distance of nearest neighbours.
 WIDTHS = (0.5, 1.0, 2.0, 4.0)
@@ -36,14 +39,16 @@ class Union(_CellsOnly):
 
 
 class WeightedUnion(_CellsOnly):
-    """The cells of both neighbouring sections, drawn with weights 1 - t and t; all are (1 - t) m + t n cells."""
+    """The cells of both neighbouring sections, drawn with weights 1 - t and t, which all of them carry."""
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> Cloud:
         gap = self._training.gap(depth)
         sizes = np.array([len(gap.before), len(gap.after)])
         weights = np.repeat([1 - gap.t, gap.t], sizes)
-        n = round(float(weights.sum())) if n is None else n
-        return draw(gap.before.join(gap.after), n, rng, weights)
+        both = gap.before.join(gap.after)
+        if n is None:
+            return replace(both, weight=weights).take(np.flatnonzero(weights))
+        return draw(both, n, rng, weights)
 
 
 class Kernel:
@@ -63,25 +68,26 @@ class Kernel:
         self.width = choose_width(training) if width is None else width
 
     def field(self, coords: np.ndarray, depth: float) -> np.ndarray:
-        return blended_kernel(self._training.gap(depth), coords[:, :2], self.width)
+        return next(blended_kernels(self._training.gap(depth), coords[:, :2], (self.width,)))
 
     def cells(self, depth: float, n: int | None, rng: np.random.Generator) -> None:
         return None
 
 
-def blended_kernel(gap: Gap, places: np.ndarray, width: float) -> np.ndarray:
-    """Kernel regression (m, G) over each neighbouring section, blended (1 - t, t)."""
-    before, after = (kernel_field(places, cloud.coords, cloud.genes, width) for cloud in (gap.before, gap.after))
-    return (1 - gap.t) * before + gap.t * after
+def blended_kernels(gap: Gap, places: np.ndarray, widths: Iterable[float]) -> Iterator[np.ndarray]:
+    """Kernel regression (m, G) over each neighbouring section, blended (1 - t, t), of one width after the other."""
+    widths = tuple(widths)
+    before, after = (kernel_fields(places, cloud.coords, cloud.genes, widths) for cloud in (gap.before, gap.after))
+    return ((1 - gap.t) * one + gap.t * other for one, other in zip(before, after, strict=True))
 
 
 def choose_width(training: Training) -> float:
     """Choose the width of a kernel by leaving training sections out; 2 h where there are only two."""
     errors, variance = np.zeros(len(WIDTHS)), training.gene_variance
+    widths = [width * training.width for width in WIDTHS]
     for k in range(1, len(training.clouds) - 1):
         cloud, gap = training.clouds[k], training.without(k).gap(float(training.z[k].mean()))
-        for index, width in enumerate(WIDTHS):
-            square = (blended_kernel(gap, cloud.coords, width * training.width) - cloud.genes) ** 2
-            errors[index] += float((square.mean(axis=0) / variance).mean())
+        for index, predicted in enumerate(blended_kernels(gap, cloud.coords, widths)):
+            errors[index] += float((((predicted - cloud.genes) ** 2).mean(axis=0) / variance).mean())
     best = int(errors.argmin()) if len(training.clouds) > 2 else WIDTHS.index(2.0)
-    return WIDTHS[best] * training.width
+    return widths[best]

@@ -111,11 +111,11 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
-class Uncertain(Protocol):
+class Uncertain(Predictor, Protocol):
     """A predictor that says how sure its field is."""
 
-    def spread(self, coords: np.ndarray, depth: float) -> np.ndarray:
-        """Give the standard deviation (n, G) of the field at places (n, 3)."""
+    def field_and_spread(self, coords: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
+        """Give the field and its standard deviation, both (n, G), at places (n, 3)."""
 
 
 def draw(cloud: Cloud, n: int | None, rng: np.random.Generator, weights: np.ndarray | None = None) -> Cloud:
