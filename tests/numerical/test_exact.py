@@ -32,6 +32,7 @@ def kernel(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarr
 
 
 def test_mean_and_variance_by_hand(cells: tuple, places: tuple) -> None:
+    """Places are read out in float32."""
     coords, plane, values = cells
     few = FewCells(coords, DEPTHS[plane], COVARIANCE)
     measured = coords, DEPTHS[plane]
@@ -39,9 +40,9 @@ def test_mean_and_variance_by_hand(cells: tuple, places: tuple) -> None:
     found = few.at(few.mean(values, RATIO), *places)
     for column, ratio in enumerate(RATIO):
         inside = here + np.eye(180) / ratio
-        np.testing.assert_allclose(found[:, column], cross @ np.linalg.solve(inside, values[:, column]), atol=1e-8)
+        np.testing.assert_allclose(found[:, column], cross @ np.linalg.solve(inside, values[:, column]), atol=1e-5)
         variance = 1 - np.einsum("ij,ji->i", cross, np.linalg.solve(inside, cross.T))
-        np.testing.assert_allclose(few.variance(np.array([ratio]), *places)[:, 0], variance, atol=1e-8)
+        np.testing.assert_allclose(few.variance(np.array([ratio]), *places)[:, 0], variance, atol=1e-5)
 
 
 def test_the_grid_approximates_it(cells: tuple, places: tuple) -> None:
@@ -61,6 +62,6 @@ def test_blocks_of_places_are_joined(cells: tuple, places: tuple, monkeypatch: p
     state, ratio = few.mean(values, RATIO), np.array([2.0, 0.3])
     whole = few.at(state, *places), few.variance(ratio, *places)
     monkeypatch.setattr("isost._core.exact._BLOCK", 7 * 180)
-    np.testing.assert_allclose(few.at(state, *places), whole[0])
-    np.testing.assert_allclose(few.variance(ratio, *places), whole[1])
+    np.testing.assert_allclose(few.at(state, *places), whole[0], atol=1e-5)
+    np.testing.assert_allclose(few.variance(ratio, *places), whole[1], atol=1e-5)
     assert few.at(state, np.zeros((0, 2)), np.zeros(0)).shape == (0, 2)

@@ -7,7 +7,8 @@ from scipy.linalg import eigh
 
 from isost._core.gaussian import Covariance
 
-_BLOCK = 2_000_000  # entries of a covariance between places and cells at once
+_BLOCK = 100_000  # entries of a covariance between places and cells at once: what a cache holds
+_NOTHING = 1e-6  # share of a variance that an eigenvector may explain and yet be left out
 
 
 class FewCells:
@@ -33,17 +34,22 @@ class FewCells:
 
     def at(self, state: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Posterior mean ``(m, C)`` at ``(m, 2)`` places of the frame and ``(m,)`` depths."""
-        return np.concatenate([self._between(*part) @ state for part in self._parts(coords, z)])
+        state = state.astype(np.float32)
+        return np.concatenate([self._between(*part, np.float32) @ state for part in self._parts(coords, z)])
 
     def variance(self, ratio: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Posterior variances ``(m, R)`` for each of ``(R,)`` ratios, for a prior of variance one."""
-        inverse = 1 / (self._eigenvalues[:, None] + 1 / ratio)
-        known = [((self._between(*part) @ self._vectors) ** 2) @ inverse for part in self._parts(coords, z)]
+        # (k v)^2 is at most the eigenvalue of v, as otherwise cells without noise would explain more than there is
+        counts = self._eigenvalues * ratio.max() > _NOTHING
+        vectors = self._vectors[:, counts].astype(np.float32)
+        inverse = (1 / (self._eigenvalues[counts, None] + 1 / ratio)).astype(np.float32)
+        known = [((self._between(*part, np.float32) @ vectors) ** 2) @ inverse for part in self._parts(coords, z)]
         return np.maximum(1 - np.concatenate(known), 0.0)
 
-    def _between(self, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
+    def _between(self, coords: np.ndarray, z: np.ndarray, dtype: type = np.float64) -> np.ndarray:
         square = ((coords**2).sum(axis=1)[:, None] + (self._coords**2).sum(axis=1)) - 2 * coords @ self._coords.T
-        return self._covariance.of(np.maximum(square, 0.0), np.abs(z[:, None] - self._z))
+        lag = np.maximum(square, 0.0).astype(dtype, copy=False)  # of differences, which float32 would cancel
+        return self._covariance.of(lag, np.abs(z[:, None] - self._z).astype(dtype, copy=False))
 
     def _parts(self, coords: np.ndarray, z: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         step = max(1, _BLOCK // len(self._z))
