@@ -3,13 +3,13 @@
     python benchmarks/scale.py --out scale.json --picture scale.png
 
 Phantoms of 1,122 genes, 50 components, voxels of 50 µm: 54 sections of 2,000 to 20,000 cells, and 100 of 40,000. Every
-size runs in a process of its own, its counts on disk. Peak memory is of the whole process, and the stage's own is what
+size runs in a process of its own, its counts on disk. Peak memory is of the whole process, and a stage's own is what
 its peak lies above the process before it. The floor of a stage is the larger of bytes over bandwidth and operations
-over speed, both measured in the same run on the same threads.
+over speed, both measured in the same run on the same threads; rounds of solvers and evaluations of drifts are counted
+in the run.
 
-The exponent b of time is fitted to seconds per section = a (cells per section)^b, because all work but the drawing of
-one section is done section by section and gap by gap: so stacks of different numbers of sections are on one line. That
-of memory is fitted to the cells of the whole stack.
+Exponents are slopes of log seconds, and of the log of what the peak lies above the process that has only imported
+isost, over the log of all cells: over all sizes, and in brackets over the last two, where constants count for least.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any
 from unittest.mock import patch
@@ -36,7 +37,7 @@ import numpy as np
 SIZES = ("54x2000", "54x6000", "54x20000", "100x40000")  # sections x cells of each
 SPACING, GENES, COMPONENTS, VOXEL = 100.0, 1122, 50, 50.0
 EXTENT = 5_000.0
-WIDTH, ITERATIONS = 64, 30  # of the drift network; of the solver, for half of the scores
+WIDTH = 64  # of the drift network
 STAGES = ("stack", "embed", "couple", "fit", "field", "section", "volume", "write", "all")
 
 
@@ -46,9 +47,17 @@ class Meter:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.peak: dict[str, float] = {}
+        self.counts: dict[str, dict[str, float]] = {}
         self.highest = 0.0
         self._open: list[tuple[str, float]] = []
         self._inner = [0.0]
+        self._lock = Lock()
+
+    def count(self, what: str, number: float) -> None:
+        """Add to what is done in the stage that is open."""
+        with self._lock:
+            counts = self.counts.setdefault(self._open[-1][0], {})
+            counts[what] = counts.get(what, 0.0) + number
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -114,26 +123,53 @@ def _write_section(truth: Any, k: int, n_cells: int, path: Path) -> None:
     ).write_h5ad(path)
 
 
+@contextmanager
+def counted(meter: Meter) -> Iterator[None]:
+    """Count cells whose drift is evaluated, entries of plans that are scaled, and of grids that are multiplied."""
+    from isost._core import plan
+    from isost._core.gaussian import Planes
+    from isost._core.model import SDEModel
+
+    drift, scale, factor = SDEModel.drift, plan._scale, Planes._factor
+
+    def counted_drift(model: Any, pair: Any, depth: Any, state: Any, **how: Any) -> Any:
+        meter.count("drift", len(state))
+        return drift(model, pair, depth, state, **how)
+
+    def counted_scale(cost: Any, *args: Any, **how: Any) -> Any:
+        found = scale(cost, *args, **how)
+        meter.count("scaled", cost.nnz * found.rounds)
+        meter.count("plan", cost.nnz)
+        return found
+
+    def counted_factor(planes: Any, white: np.ndarray, **how: Any) -> np.ndarray:
+        meter.count("grid", white.size)
+        return factor(planes, white, **how)
+
+    with (
+        patch.object(SDEModel, "drift", counted_drift),
+        patch.object(plan, "_scale", counted_scale),
+        patch.object(Planes, "_factor", counted_factor),
+    ):
+        yield
+
+
 def measure(path: Path, folder: Path) -> dict[str, Any]:
     """Every stage of one size, in this process."""
     import anndata as ad
+    import torch
 
     import isost
     from isost._core import bridge, field, fit, stream
-    from isost._core.gaussian import Planes
-    from isost._core.stack import read_stack
 
     logging.getLogger("isost").setLevel(logging.WARNING)
-    meter = Meter()
-    with meter.stage("all"):
+    isost.tl.reconstruct  # noqa: B018  # imports what it needs
+    imported, meter = _memory("VmRSS"), Meter()
+    with meter.stage("all"), counted(meter):
         adata = ad.read_h5ad(path, backed="r")
         with meter.stage("embed"):
             isost.pp.embed(adata, n_comps=COMPONENTS)
-        with meter.stage("stack"):
-            stack = read_stack(adata)
         nnz = int(adata.X._indptr[-1])
-        counts = {"cells": stack.n_cells, "sections": stack.n_sections, "scores": stack.n_scores}
-        del stack
         with (
             patch.object(bridge.BridgeObjective, "__init__", meter.around("couple", bridge.BridgeObjective.__init__)),
             patch.object(fit.Training, "run", meter.around("fit", fit.Training.run)),
@@ -148,17 +184,17 @@ def measure(path: Path, folder: Path) -> dict[str, Any]:
             meter.stage("volume"),
         ):
             sdata = isost.tl.reconstruct(None, fitted=fitted, voxel_size=VOXEL, output=folder / "out.zarr", rng=0)
-    counts["steps"] = fitted.model.n_steps(SPACING / fitted.model.config["depth_unit"])
-    counts["grid"] = sum(
-        len(columns) * solved._read.shape[1]
-        for columns, solved, _ in fitted.field._gap(0)._groups
-        if isinstance(solved, Planes)
-    )
-    counts["voxels"] = int(np.prod(sdata.attrs["isost"]["shape"]))
-    counts["inside"] = sdata.tables["isost_voxels"].n_obs if "isost_voxels" in sdata.tables else None
-    counts["drawn"] = sdata.tables["isost_cells"].n_obs
-    gib = {name: peak / 2**30 for name, peak in meter.peak.items()}
-    return counts | {"nnz": nnz, "seconds": meter.seconds, "peak_gib": gib, "process_gib": meter.highest / 2**30}
+    stack = fitted.stack
+    return {
+        "cells": stack.n_cells, "sections": stack.n_sections, "scores": stack.n_scores, "nnz": nnz,
+        "device": fitted.params["device"], "threads": torch.get_num_threads(),
+        "voxels": int(np.prod(sdata.attrs["isost"]["shape"])),
+        "inside": sdata.tables["isost_voxels"].n_obs if "isost_voxels" in sdata.tables else None,
+        "drawn": sdata.tables["isost_cells"].n_obs,
+        "seconds": meter.seconds, "counts": meter.counts,
+        "peak_gib": {name: peak / 2**30 for name, peak in meter.peak.items()},
+        "process_gib": meter.highest / 2**30, "imported_gib": imported / 2**30,
+    }  # fmt: skip
 
 
 def speeds() -> dict[str, float]:
@@ -193,54 +229,55 @@ def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
 
     Counted is the arithmetic that the method prescribes: layers of the drift network at every evaluation, the entries
     of a coupling at every scaling, the grids of the field at every iteration, and each array read and written once.
-    Neighbour searches and sorts count nothing.
+    Neighbour searches, sorts, eigenvectors and the variances of the field count nothing.
     """
-    n, nnz, scores, voxels, steps = run["cells"], run["nnz"], run["scores"], run["voxels"], run["steps"]
+    n, nnz, scores, voxels = run["cells"], run["nnz"], run["scores"], run["voxels"]
     inside, drawn = run["inside"] or voxels, run["drawn"]
     row = nnz / n
     channels = 2 * COMPONENTS + (scores - COMPONENTS) + 2  # mean, deviation, remainder, density, mask and ids
     slabs = 4 * (voxels * channels + drawn * COMPONENTS)
     drift = 2 * (3 * 4 * WIDTH + 2 * 4 * WIDTH**2 + 2 * WIDTH)  # multiply and add, in three layers and the last
-    # for the field one and a half gaps from both sides by the midpoint rule; for the cells one gap by Euler's
-    evaluations = 2 * n * steps * (1.5 * 2 + 1)
-    # two products with 15 diagonals along two axes, there and back
-    iteration = 2 * 2 * 2 * 15 * run["grid"] * (run["sections"] - 1)
 
     def least(moved: float = 0.0, operations: float = 0.0, written: float = 0.0) -> float:
         return max(moved / speed["memory"], operations / speed["operations"], written / speed["disk"])
+
+    def done(stage: str) -> float:
+        """Operations that were counted: two a product, of which an entry of a grid has 15 along each of two axes."""
+        counts = run["counts"].get(stage, {})
+        plans = 4 * counts.get("scaled", 0) + 3 * COMPONENTS * counts.get("plan", 0)
+        return drift * counts.get("drift", 0) + plans + 2 * 2 * 15 * counts.get("grid", 0)
 
     return {
         # counts read and normalised once; their covariance; the scores
         "embed": least(16 * nnz, 2 * n * row**2 + 2 * nnz * COMPONENTS),
         # counts read twice (checked; remainder), sorted rows of components
         "stack": least(2 * 12 * nnz + 8 * n * COMPONENTS, 2 * nnz * (scores - COMPONENTS)),
-        # both ways, to the next and to itself, 100 scalings of a plan of 60 entries a cell, and their costs
-        "couple": least(operations=2 * 2 * n * 60 * (100 * 4 + 3 * COMPONENTS)),
-        # forwards and, twice as much, backwards, of a patch
-        "fit": least(operations=60 * 2 * (run["sections"] - 1) * 3 * drift * min(1024, n / run["sections"])),
-        "section": least(operations=2 * n / run["sections"] * steps * drift),
-        # carrying, iterations of the solver, both read-outs of four planes at four corners for every score inside
-        "volume": least(
-            4 * inside * scores * 2 * 4 * 4, evaluations * drift + ITERATIONS * iteration + inside * scores * 64, slabs
-        ),
+        "couple": least(operations=done("couple")),
+        "fit": least(operations=3 * done("fit")),  # forwards and, twice as much, backwards
+        "field": least(operations=done("field")),
+        "section": least(operations=done("section")),
+        # of four planes at four corners, for every score inside and both lengths
+        "volume": least(4 * inside * scores * 2 * 4 * 4, done("volume") + inside * scores * 64, slabs),
         # read, and written with half as much again for pyramid and tables
         "write": least(slabs, written=1.5 * slabs),
     }
 
 
-def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Slopes of log seconds per section over log cells per section, and of log peak memory over log cells."""
-    sections, cells = (np.array([run[name] for run in runs], dtype=float) for name in ("sections", "cells"))
+def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Slopes over log cells of log seconds, and of log memory beyond the imports: of all sizes, and of the last two."""
+    cells = np.array([run["cells"] for run in runs], dtype=float)
 
-    def slope(x: np.ndarray, y: Any) -> float:
-        return float(np.polyfit(np.log(x), np.log(np.maximum(y, 1e-4)), 1)[0]) if len(set(x)) > 1 else float("nan")
+    def slopes(values: list[float]) -> list[float]:
+        y = np.log(np.maximum(values, 1e-4))
+        if len(set(cells)) < 2:
+            return [float("nan")] * 2
+        return [float(np.polyfit(np.log(cells)[part], y[part], 1)[0]) for part in (slice(None), slice(-2, None))]
 
-    found: dict[str, dict[str, float]] = {}
+    found = {}
     for name in STAGES:
-        seconds = np.array([run["seconds"][name] if name != "all" else total(run) for run in runs])
-        peak = [run["peak_gib"][name] if name != "all" else run["process_gib"] for run in runs]
-        shared = 1.0 if name == "section" else sections
-        found[name] = {"seconds": slope(cells / sections, seconds / shared), "peak": slope(cells, peak)}
+        seconds = [run["seconds"][name] if name != "all" else total(run) for run in runs]
+        peak = [run["peak_gib"][name] if name != "all" else run["process_gib"] - run["imported_gib"] for run in runs]
+        found[name] = {"seconds": slopes(seconds), "peak": slopes(peak)}
     return found
 
 
@@ -248,7 +285,7 @@ def total(run: dict[str, Any]) -> float:
     return sum(run["seconds"].values())
 
 
-def show(runs: list[dict[str, Any]], growth: dict[str, dict[str, float]]) -> str:
+def show(runs: list[dict[str, Any]], growth: dict[str, dict[str, list[float]]]) -> str:
     """Write a Markdown table: seconds, own peak in GiB and ratio to the floor of each stage at each size."""
     head = [f"{run['cells']:,} cells" for run in runs]
     lines = ["| | " + " | ".join(head) + " | exponent of time | of memory |", "|---" * (len(head) + 3) + "|"]
@@ -260,8 +297,8 @@ def show(runs: list[dict[str, Any]], growth: dict[str, dict[str, float]]) -> str
                 continue
             ratio = f", {run['seconds'][name] / run['floor'][name]:.1f} x" if name in run["floor"] else ""
             entries.append(f"{run['seconds'][name]:.1f} s, {run['peak_gib'][name]:.2f} GiB{ratio}")
-        both = growth[name]
-        lines.append(f"| {name} | " + " | ".join(entries) + f" | {both['seconds']:.2f} | {both['peak']:.2f} |")
+        slopes = [f"{every:.2f} ({last:.2f})" for every, last in growth[name].values()]
+        lines.append(f"| {name} | " + " | ".join([*entries, *slopes]) + " |")
     return "\n".join(lines)
 
 
@@ -312,6 +349,9 @@ def main() -> None:
         )
         growth = exponents(runs)
         args.out.write_text(json.dumps({"runs": runs, "exponents": growth}, indent=1))
+    print(
+        f"On {runs[-1]['device']}, {runs[-1]['threads']} threads; {runs[-1]['imported_gib']:.2f} GiB when imported.\n"
+    )
     print(show(runs, growth))
     if args.picture:
         draw(runs, args.picture)

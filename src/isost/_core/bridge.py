@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isost._core.checkpoint import Checkpoint
 from isost._core.covariance import spacing_of
+from isost._core.gpu import has_room, sent
 from isost._core.guard import Belief, believe
 from isost._core.model import SDEModel
 from isost._core.sde import cubic
@@ -45,15 +46,23 @@ class Bridge:
     gap: float  # signed: negative for backward bridges
 
     def to(self, device: torch.device) -> Bridge:
-        tensors: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        tensors: dict[str, Any] = {k: sent(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **tensors)
 
-    def at(self, t: float, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean position, its velocity and the mean features at the share t of the gap, of some cells."""
-        p0, p1, m0, m1 = self.start[cells], self.end[cells], self.leave[cells], self.arrive[cells]
-        position = cubic(t, p0, p1, m0, m1)
+    @property
+    def n_bytes(self) -> int:
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
+
+    def take(self, cells: Tensor) -> Bridge:
+        """Bridges of some of the cells."""
+        tensors: dict[str, Any] = {k: v[cells] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
+    def at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean position, its velocity and the mean features at the share t of the gap."""
+        p0, p1, m0, m1 = self.start, self.end, self.leave, self.arrive
         velocity = (6 * t**2 - 6 * t) * (p0 - p1) + (3 * t**2 - 4 * t + 1) * m0 + (3 * t**2 - 2 * t) * m1
-        return position, velocity / abs(self.gap), self.features[cells] + t * self.change[cells]
+        return cubic(t, p0, p1, m0, m1), velocity / abs(self.gap), self.features + t * self.change
 
 
 class BridgeObjective:
@@ -80,11 +89,11 @@ class BridgeObjective:
         self.alpha = float(settings["alpha"])
         self.max_cells = int(settings["max_cells"])
         self.generators = dict.fromkeys(("forward", "backward"), generator)
-        position, depth, features = model.to_internal(stack.coords, stack.features)
-        self._sections = [
-            (position[stack.slice_of(k)].cpu().numpy(), features[stack.slice_of(k)].cpu().numpy())
-            for k in range(stack.n_sections)
-        ]
+        self._sections = []
+        for k in range(stack.n_sections):  # one by one, as not all of them need to fit on a GPU
+            rows = stack.slice_of(k)
+            position, _, features = model.to_internal(stack.coords[rows], stack.features[rows])
+            self._sections.append((position.cpu().numpy(), features.cpu().numpy()))
         self._depths = [model.internal_depth(z) for z in stack.depths]
         coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
         last = stack.n_sections - 1
@@ -99,6 +108,7 @@ class BridgeObjective:
         backward = [self._bridge(k + 1, k) for k in range(last)]
         self.bridges = {"forward": forward, "backward": backward}
         self._scale = {name: _scales(bridges) for name, bridges in self.bridges.items()}
+        self.move(model.device)
 
     @property
     def dropped(self) -> list[float]:
@@ -114,30 +124,32 @@ class BridgeObjective:
         return list(self.model.parameters())
 
     def move(self, device: torch.device) -> None:
-        """Move what losses are of to a device."""
+        """Move what losses are of to a device, or to the CPU where they would fill it."""
+        size = sum(bridge.n_bytes for bridges in self.bridges.values() for bridge in bridges)
+        place = device if has_room(device, size) else torch.device("cpu")
         for bridges in self.bridges.values():
-            bridges[:] = [bridge.to(device) for bridge in bridges]
+            bridges[:] = [bridge.to(place) for bridge in bridges]
 
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:
         """Squared error of the drifts at a random share of a gap, on a random patch of neighbouring cells."""
         model, bridge = self.model, self.bridges[direction][gap]
         pair = model.forward_pair if direction == "forward" else model.backward_pair
         generator = self.generators[direction]
-        cells = self._patch(bridge.start, generator)
+        bridge = bridge.take(self._patch(bridge.start, generator)).to(model.device)
         t = float(torch.rand((), generator=generator))
-        position, velocity, features = bridge.at(t, cells)
-        noise = torch.randn(position.shape, generator=generator).to(position)
+        position, velocity, features = bridge.at(t)
+        noise = sent(torch.randn(position.shape, generator=generator), model.device)
         spread = model.config["sigma_xy"] * (t * (1 - t) * abs(bridge.gap)) ** 0.5
-        jitter = torch.randn(len(cells), 1, generator=generator).to(position)
+        jitter = sent(torch.randn(len(position), 1, generator=generator), model.device)
         jitter = model.config["sigma_z"] * (t * abs(bridge.gap)) ** 0.5 * jitter
         state = torch.cat([position + spread * noise, jitter, features], dim=1)
-        depth = torch.full((len(cells),), bridge.depth + t * bridge.gap, device=position.device)
+        depth = torch.full((len(position),), bridge.depth + t * bridge.gap, device=position.device)
         drift = model.drift(pair, depth, state)
-        weight = bridge.mass[cells, None]
+        weight = bridge.mass[:, None]
         shape_scale, change_scale = self._scale[direction]
         loss = (weight * (drift[:, :2] - velocity) ** 2).mean() / shape_scale
         if model.n_features:
-            change = bridge.change[cells] / abs(bridge.gap)
+            change = bridge.change / abs(bridge.gap)
             loss = loss + self.alpha * (weight * (drift[:, 3:] - change) ** 2).mean() / change_scale
         return loss
 
@@ -190,10 +202,9 @@ class BridgeObjective:
             arrive = _tangent(start, coupling.target, beyond, gap, after, across="first")
         # what is carried over counts alike: tissue by its area, or each cell
         mass = coupling.mass if self.belief.masses == "area" else np.ones(len(start))
-        device = self.model.device
 
         def tensor(values: np.ndarray) -> Tensor:
-            return torch.as_tensor(values, dtype=torch.float32, device=device)
+            return torch.as_tensor(values, dtype=torch.float32)
 
         return Bridge(
             tensor(start), tensor(coupling.target), tensor(leave), tensor(arrive), tensor(features),

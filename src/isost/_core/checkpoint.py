@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from isost._logging import logger
 
 _SECONDS = 15.0  # between two states of the training
 _IDENTITY, _STATE = "identity.json", "training.pt"
+_KEPT = r"(identity\.json|training\.pt|belief\.npz|coupling_\d+_\d+\.npz)"
+_OWN = re.compile(rf"{_KEPT}|\.{_KEPT}\.[0-9a-f]{{8}}")  # files of a fit, and as they are being written
 
 
 class Checkpoint:
@@ -53,7 +56,7 @@ class Checkpoint:
         known = folder / _IDENTITY
         if known.exists():
             _check(known, identity, resume=resume)
-        elif others := [path.name for path in folder.iterdir() if not path.name.startswith(".")]:
+        elif others := sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)):
             raise FileExistsError(
                 f"checkpoint: expected a folder of its own, found {others[0]!r} in {folder}. Next: name another folder."
             )
@@ -103,11 +106,11 @@ class Checkpoint:
 
 
 def clear(folder: Path) -> None:
-    """Remove the progress of a fit that is done, and its folder; what it is of goes last."""
-    kept = [folder / _STATE, *folder.glob("*.npz"), *folder.glob(".*"), folder / _IDENTITY]
-    for path in kept:
-        path.unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else put something there
+    """Remove the progress of a fit that is done, and its folder if nothing else is in it; what it is of goes last."""
+    with suppress(OSError):  # progress that cannot be removed is no reason to lose the fit
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == _IDENTITY):
+            if _OWN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         folder.rmdir()
 
 

@@ -59,8 +59,12 @@ def launch(training: Any, devices: int, *, show: bool) -> None:
         outcome = Path(folder) / "outcome"
         # as bytes, because tensors would be put into shared memory, which takes none that are empty; and back in a
         # file, because the launcher waits for its processes before it reads what they send, and a pipe is short
+        device = training.model.device
+        training.move(torch.device("cpu"))  # or every process would first take a copy on this one's GPU
+        pickled = pickle.dumps(training)
+        training.move(device)
         try:
-            fabric.launch(_train, pickle.dumps(training), outcome, show)  # type: ignore[arg-type]
+            fabric.launch(_train, pickled, outcome, show)  # type: ignore[arg-type]
         except KeyboardInterrupt:  # of the others too, which end with their best weights
             _wait_for(outcome)
         training.take(pickle.loads(outcome.read_bytes()))

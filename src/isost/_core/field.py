@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,9 +152,22 @@ class Field:
         """Return the standard deviation ``(n, len(index))`` of decoded genes, taking scores as uncorrelated."""
         return np.sqrt(value.var @ (self.stack.loadings_of(index) ** 2).T) * self.calibration.genes[index]
 
+    def __copy__(self) -> Field:
+        """Copy without the gaps that were solved: another thread solves those that it is asked for."""
+        other = Field.__new__(Field)
+        other.__dict__ |= self.__dict__ | {"_gaps": {}, "_densities": {}, "_paths": Paths(self.model, self.stack)}
+        return other
+
     def __getstate__(self) -> dict[str, object]:
-        """Leave out the gaps that were solved: another process solves those that it is asked for."""
-        return self.__dict__ | {"_gaps": {}, "_densities": {}, "_paths": Paths(self.model, self.stack)}
+        """Leave out what was solved, and bring the model to the CPU: another process may have no GPU."""
+        left = {name: value for name, value in self.__dict__.items() if name not in ("_gaps", "_densities", "_paths")}
+        return left | {"model": deepcopy(self.model).cpu(), "_device": str(self.model.device)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        there = torch.device(state.pop("_device"))
+        self.__dict__ |= state | {"_gaps": {}, "_densities": {}}
+        self.model.to("cuda" if there.type == "cuda" and torch.cuda.is_available() else "cpu")
+        self._paths = Paths(self.model, self.stack)
 
     def state(self) -> dict[str, np.ndarray]:
         blend = self.blend or Blend(0.0, 0.0, np.zeros(self.stack.n_scores))

@@ -63,21 +63,24 @@ def _followed(
         return model.to_physical(place, none)[0][back]
 
     slope = drift(depth, place)
+    middle = float(depth.median())  # of the cells' depths, which meet in the end of every way
     for z in depths.tolist():
-        way = model.internal_depth(z) - depth
-        steps = model.n_steps(float(way.abs().median()))
+        end = model.internal_depth(z)
+        way = end - depth
+        steps = model.n_steps(end - middle)
         step = way / steps
         move = sign * step[:, None]
         for number in range(steps):
             start, begun, at = place, slope, depth
             place = start + drift(at + step / 2, start + begun * move / 2) * move
             depth = at + step
-            reached = sign * float(depth.median())
-            passed = [one for one in open_ if sign * one[1] < reached]
+            reached = middle + (end - middle) * (number + 1) / steps
+            passed = [one for one in open_ if sign * one[1] < sign * reached]
             if passed or number + 1 < steps or z != depths[-1]:
                 slope = drift(depth, place)
             for other, internal in passed:
                 share = ((internal - at) / step).nan_to_num(0.0).clamp(0.0, 1.0)[:, None]
                 yield other, physical(cubic(share, start, place, begun * move, slope * move))
             open_ = [one for one in open_ if one not in passed]
+        middle = end
         yield z, physical(place)

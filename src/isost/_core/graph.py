@@ -1,4 +1,4 @@
-"""Nearest-neighbour graphs, by k-d tree on the CPU and by blocked distances on the GPU."""
+"""Nearest-neighbour graphs: by k-d tree on the CPU, and on the GPU, of not too many points, by blocked distances."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 _BLOCK = 4096
+_PAIRS = 10**10  # beyond so many a tree on the CPU takes less time than all distances on a GPU
 
 
 def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor:
@@ -29,18 +30,19 @@ def neighbours(points: Tensor, k: int, *, query: Tensor | None = None) -> Tensor
     Raises
     ------
     FloatingPointError
-        If a point is not finite, on the CPU.
+        If a point is not finite, where a tree is made.
     """
     itself = query is None
     asked = points if query is None else query
     count = min(k, len(points) - itself)
-    if points.is_cuda:
+    if points.is_cuda and len(points) * len(asked) <= _PAIRS:
         found = _blocked_topk(points.detach(), asked.detach(), count + itself)
     else:
         if not torch.isfinite(points).all():
             raise FloatingPointError("points are not finite")
-        tree = cKDTree(points.detach().numpy())
-        found = torch.from_numpy(tree.query(asked.detach().numpy(), k=np.arange(1, count + itself + 1))[1]).long()
+        tree = cKDTree(points.detach().cpu().numpy())
+        near = tree.query(asked.detach().cpu().numpy(), k=np.arange(1, count + itself + 1))[1]
+        found = torch.from_numpy(near).long().to(points.device)
     return _without_self(found) if itself else found
 
 

@@ -73,7 +73,8 @@ def _update(
     plan.clamp_(min=-_RANGE).exp2_()
     by_row = plan.mean(dim=1).log2_()
     by_column = by_row if symmetric else plan.mean(dim=0).log2_()
-    if not max(float(by_row.abs().max()), float(by_column.abs().max())) < _RANGE / 2:
+    # what is out of range is asked for on the CPU alone: a GPU would be waited for at every update
+    if plan.is_cuda or not max(float(by_row.abs().max()), float(by_column.abs().max())) < _RANGE / 2:
         exponent = (f[:, None] + g + gain) / temperature
         by_row = (exponent.logsumexp(dim=1) - math.log(len(g))) / math.log(2)
         by_column = (exponent.logsumexp(dim=0) - math.log(len(f))) / math.log(2)

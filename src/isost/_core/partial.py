@@ -62,6 +62,11 @@ class Partial:
         return self.folder / "fit"
 
     @property
+    def has_fit(self) -> bool:
+        """Whether the fit is done."""
+        return self.complete or self.fit.exists()
+
+    @property
     def progress(self) -> Path:
         """Where the progress of the fit is kept."""
         return self.folder / "progress"

@@ -48,11 +48,12 @@ def sinkhorn(
 
 
 class _Scaled(NamedTuple):
-    """A plan diag(left) kernel diag(right)."""
+    """A plan diag(left) kernel diag(right), after so many rounds."""
 
     kernel: sparse.csr_matrix
     left: np.ndarray
     right: np.ndarray
+    rounds: int
 
 
 def _scale(
@@ -68,17 +69,20 @@ def _scale(
     transposed = kernel.T.tocsr()
     taken_out = (damping - 1) * least
     left, right = np.ones(len(a)), np.ones(len(b)) if right is None else right
-    for _ in range(_FIRST_ROUNDS if a is b else 0):
+    first = _FIRST_ROUNDS if a is b else 0
+    for _ in range(first):
         # of a section with itself both scalings are alike, and reached much sooner by their geometric mean
         passed = np.log(np.maximum(kernel @ (b * right), _TINY))
         right = np.sqrt(right * np.exp(damping * (least - passed)))
+    rounds = first
     for _ in range(n_iter):
+        rounds += 1
         before = left
         left = np.exp(taken_out - damping * np.log(np.maximum(kernel @ (b * right), _TINY)))
         right = np.exp(-damping * np.log(np.maximum(transposed @ (a * left), _TINY)))
         if np.abs(left / before - 1).max(initial=0.0) < tol:
             break
-    return _Scaled(kernel, a * left, b * right)
+    return _Scaled(kernel, a * left, b * right, rounds)
 
 
 def _row_minima(cost: sparse.csr_matrix) -> np.ndarray:

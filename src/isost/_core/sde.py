@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torchdiffeq import odeint
 
+from isost._core.gpu import sent
+
 Drift = Callable[[Tensor, Tensor], Tensor]
 Diffusion = Tensor | Callable[[Tensor, Tensor], Tensor]
 Seed = int | tuple[int, ...]
@@ -47,7 +49,7 @@ class BrownianPath:
         total = torch.zeros(self.shape, dtype=self.times.dtype)
         for part in range(step * self._refine, (step + 1) * self._refine):
             total += self._normal(part)
-        return total.mul_(variance.sqrt().to(total.dtype)).to(self.times.device)
+        return sent(total.mul_(variance.sqrt().to(total.dtype)), self.times.device)
 
     def _normal(self, part: int) -> Tensor:
         draw = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, part]))

@@ -18,13 +18,18 @@ from isost._core.volume import EDGE, GRIDDED, Volume
 _ROWS = 2**18  # of a chunk of a table
 
 
-def slab_path(folder: Path, number: int) -> Path:
-    return folder / f"slab_{number:05d}.zarr"
+def slab_path(folder: Path, first: int) -> Path:
+    """Where the slab is kept that begins with this plane."""
+    return folder / f"slab_{first:05d}.zarr"
 
 
-def write_slab(folder: Path, number: int, part: Volume) -> None:
-    """Write a slab beside its place and move it there; a process that dies meanwhile leaves none."""
-    fresh = folder / f".{slab_path(folder, number).name}.{uuid4().hex[:8]}"
+def write_slab(folder: Path, first: int, part: Volume) -> None:
+    """Write a slab beside its place and move it there; a process that dies meanwhile leaves none.
+
+    One that is there already stays: another process, taken for dead, was not.
+    """
+    path = slab_path(folder, first)
+    fresh = folder / f".{path.name}.{uuid4().hex[:8]}"
     try:
         group = zarr.open_group(fresh, mode="w")
         for name in GRIDDED:
@@ -34,14 +39,46 @@ def write_slab(folder: Path, number: int, part: Volume) -> None:
             _put(group, name, getattr(part, name), None)
         for name in ("coords", "features", "section", "row", "weight"):
             _put(group, f"cells/{name}", getattr(part.cells, name), None)
-        os.replace(fresh, slab_path(folder, number))
+        try:
+            os.replace(fresh, path)
+        except OSError:
+            if not path.exists():
+                raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def read_slabs(folder: Path, count: int) -> Volume:
-    """Join the slabs; what grows with the volume times channels stays on disk, as dask."""
-    groups: list[Any] = [zarr.open_group(slab_path(folder, number), mode="r") for number in range(count)]
+def missing_planes(folder: Path, n_planes: int) -> list[slice]:
+    """Find the runs of planes that no slab holds yet."""
+    missing, plane = [], 0
+    for first, last in _kept(folder):
+        if first >= plane:
+            missing.append(slice(plane, first))
+            plane = last
+    missing.append(slice(plane, n_planes))
+    return [run for run in missing if run.stop > run.start]
+
+
+def _kept(folder: Path) -> list[tuple[int, int]]:
+    """First plane of each slab that is there, and the plane after its last, in order."""
+    starts = sorted(int(path.stem.removeprefix("slab_")) for path in folder.glob("slab_*.zarr"))
+    groups: list[Any] = [zarr.open_group(slab_path(folder, first), mode="r") for first in starts]
+    return [(first, first + group["mask"].shape[0]) for first, group in zip(starts, groups, strict=True)]
+
+
+def read_slabs(folder: Path, n_planes: int) -> Volume:
+    """Join the slabs; what grows with the volume times channels stays on disk, as dask.
+
+    Raises
+    ------
+    FileNotFoundError
+        If planes are missing.
+    """
+    groups: list[Any] = []
+    plane = 0
+    while plane < n_planes:
+        groups.append(zarr.open_group(slab_path(folder, plane), mode="r"))
+        plane += groups[-1]["mask"].shape[0]
 
     def lazy(name: str, axis: int) -> da.Array:
         return da.concatenate([da.from_zarr(group[name]) for group in groups], axis=axis)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from queue import SimpleQueue
-from threading import Event
+from threading import Event, local
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 Call = tuple[Any, ...]
-_RETRIES = 2  # of a task whose worker died
+_REPEATS = 2  # where all workers were lost at once; what a single one loses the scheduler repeats
 _CELLS_AT_ONCE = 400_000  # of sections that are in work at the same time, of some 3 kB a cell
 _LARGE = 2**16  # bytes of an array that is sent to the workers once, not with every task
 
@@ -79,7 +79,7 @@ def run(
 
     client.wait_for_workers(1)
     left = dict(enumerate(calls))
-    for last in (False,) * _RETRIES + (True,):
+    for last in (False,) * _REPEATS + (True,):
         try:
             for number, result in _on(client, function, left, shared):
                 del left[number]
@@ -121,6 +121,20 @@ def _in_threads(
             stopped.set()
 
 
+_here = local()
+
+
+def _on_worker(function: Callable[..., Any], shared: list[Any], *call: Any) -> Any:
+    """Call with a shallow copy of `shared` for each thread of a worker, which it keeps for the calls that follow."""
+    if not (hasattr(_here, "shared") and _same(_here.shared, shared)):
+        _here.shared, _here.own = shared, [copy(value) for value in shared]
+    return function(*_here.own, *call)
+
+
+def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
+
+
 def _on(client: Any, function: Callable[..., Any], calls: dict[int, Call], shared: Call) -> Iterator[tuple[int, Any]]:
     from distributed import as_completed as done
 
@@ -138,7 +152,7 @@ def _on(client: Any, function: Callable[..., Any], calls: dict[int, Call], share
             send(value, everywhere=False) if isinstance(value, np.ndarray) and value.nbytes > _LARGE else value
             for value in call
         ]
-        futures[client.submit(function, *first, *rest, pure=False, retries=_RETRIES)] = number
+        futures[client.submit(_on_worker, function, first, *rest, pure=False)] = number
     try:
         for future in done(list(futures)):
             yield futures[future], future.result()

@@ -78,10 +78,14 @@ class Training:
     def share(self, ranks: Ranks, device: torch.device) -> None:
         """Take a part of each step as one of several processes, on a device of its own."""
         self._ranks = ranks
-        self.model.to(device)
-        self._problem.move(device)
+        self.move(device)
         if ranks.rank:
             self._checkpoint = self._checkpoint.read_only()
+
+    def move(self, device: torch.device) -> None:
+        """Move the model, and what losses are of, to a device."""
+        self.model.to(device)
+        self._problem.move(device)
 
     def outcome(self) -> dict[str, Any]:
         """Tell what another process has to know of this training."""

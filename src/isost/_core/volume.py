@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 
 from isost._core.carry import Cells
 from isost._core.field import Field, FieldValue
-from isost._core.grid import Grid
+from isost._core.grid import GIB, Grid
 from isost._core.stack import Stack
 from isost._core.voxelize import fill, join, voxelize
+from isost._logging import logger
 
 EDGE = 64  # of a chunk: 64^4 float32 are 64 MiB, far below the 2 GiB that compression takes
 SLAB_BYTES = 2**28
@@ -88,14 +89,20 @@ class Volume:
 GRIDDED = ("mean", "std", "remainder", "density", "mask", "ids")
 
 
-def slabs_of(grid: Grid, stack: Stack, request: Request, *, limit: float = SLAB_BYTES) -> list[slice]:
-    """Cut a grid into runs of planes that take less than a limit of bytes each; one plane at least."""
+def slabs_of(
+    grid: Grid, stack: Stack, request: Request, *, limit: float = SLAB_BYTES, among: Sequence[slice] | None = None
+) -> list[slice]:
+    """Cut a grid, or runs of its planes, into slabs that take less than a limit of bytes each; one plane at least."""
     channels = 2 * request.n_channels(stack) + request.n_beside(stack) + stack.n_scores + 8
     voxels = grid.shape[1] * grid.shape[2] * channels * 4
     # both clouds of a plane are carried before one cell of two is kept
     cells = 3 * stack.n_cells / stack.n_sections * (4 * stack.n_features + 60)
     step = max(1, int(limit / (voxels + cells)))
-    return [slice(first, min(first + step, grid.shape[0])) for first in range(0, grid.shape[0], step)]
+    if voxels + cells > max(limit, SLAB_BYTES):
+        logger.warning("reconstruct: one plane of the volume takes %.2g GiB; it is made plane by plane. Less: a larger "
+                       "voxel_size, or fewer genes", (voxels + cells) / GIB)  # fmt: skip
+    runs = [slice(0, grid.shape[0])] if among is None else among
+    return [slice(first, min(first + step, run.stop)) for run in runs for first in range(run.start, run.stop, step)]
 
 
 def compute_volume(field: Field, grid: Grid, request: Request) -> Volume:

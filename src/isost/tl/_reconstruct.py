@@ -62,7 +62,8 @@ def reconstruct(
         realisation's cells in each voxel (eq 10).
     max_memory
         GiB that the result may take; None for half of the machine's memory. With `output` the volume is streamed to
-        the file and only has to fit there; then this bounds what is in memory at once (by default a slab of 256 MiB).
+        the file and only has to fit there; then this bounds the slabs that are made at once (by default 256 MiB each,
+        one on every thread), down to a plane each, beside the stack and the gaps that the slabs lie in.
     fitted
         What `isost.tl.fit` returned, to make a volume without fitting again.
     output
@@ -116,7 +117,7 @@ def reconstruct(
     if resume and output is None:
         raise ValueError("resume: expected the output of the interrupted call, found none. Next: pass output=...")
     partial = None if output is None else Partial(output, resume=resume)
-    if save_model is not None and not (resume and absolute_path(save_model).exists()):
+    if save_model is not None and not (partial and partial.has_fit and absolute_path(save_model).exists()):
         check_target(save_model)
     generator, begun = generator_of(partial, rng)
     fitting: dict[str, Any] = {}
@@ -139,7 +140,7 @@ def reconstruct(
             sdata = fitted.to_spatialdata(size, genes=genes, volume=volume, max_memory=max_memory, rng=generator)
     else:
         call = asked.call() | {"rng": rng if isinstance(rng, int) else None} | fit_call(stack, fitted, fitting)
-        sdata = stream(partial, call, begun | asked.chosen(size), asked, stack, fitted, fitting, generator,
+        sdata = stream(partial, call, begun | {"voxel_size": size}, asked, stack, fitted, fitting, generator,
                        save_model=save_model, show=show)  # fmt: skip
     _log_end(sdata, perf_counter() - started, output)
     return sdata

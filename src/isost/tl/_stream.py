@@ -17,19 +17,19 @@ from spatialdata import SpatialData
 from isost import __version__
 from isost._core.checkpoint import clear, identity_of
 from isost._core.export import open_zarr
+from isost._core.fit import choose_device
 from isost._core.folder import absolute_path
 from isost._core.grid import GIB, make_grid
 from isost._core.partial import Partial
 from isost._core.random import Rng, draw_seed, set_state_of, state_of, torch_generator
 from isost._core.stack import Stack
 from isost._core.stream import stream_volume
-from isost._core.volume import SLAB_BYTES, Request
+from isost._core.volume import Request
 from isost._logging import logger
 from isost.reconstruction import Reconstruction
 from isost.tl._fit import fit_read
 
 _AFTER_FIT = "generator_after_fit.txt"
-_SLAB_SHARE = 1 / 8  # of max_memory: what makes a slab takes a few times its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,10 @@ class Asked:
         """Tell what has to be the same for a call to go on; memory may be other than it was."""
         return {"voxel_size": self.voxel_size, "genes": self.genes, "volume": self.kind, "version": __version__}
 
-    def chosen(self, size: float) -> dict[str, Any]:
-        limit = SLAB_BYTES if self.max_memory is None else min(SLAB_BYTES, self.max_memory * GIB * _SLAB_SHARE)
-        return {"voxel_size": size, "slab_bytes": limit}
+    @property
+    def room(self) -> float | None:
+        """Bytes of memory for what is made at once."""
+        return None if self.max_memory is None else self.max_memory * GIB
 
 
 def generator_of(partial: Partial | None, rng: Rng) -> tuple[torch.Generator, dict[str, Any]]:
@@ -100,13 +101,13 @@ def stream(
         return _opened(partial, save_model)
     with _keeping(partial):
         fitted = fitted or _fit_for(partial, stack, fitting, generator)
-        if save_model is not None and not absolute_path(save_model).exists():
-            fitted.save(save_model)
+        if save_model is not None:
+            _save(fitted, save_model)
         n_channels = fitted.stack.n_scores if asked.genes is None else len(asked.genes)
         grid = make_grid(fitted.stack, chosen["voxel_size"], n_channels=n_channels, room=math.inf)
         request = Request(asked.genes, asked.index, asked.kind, draw_seed(generator))
         params = {**fitted.params, "volume": asked.kind}
-        return stream_volume(fitted.field, grid, request, params, partial, limit=chosen["slab_bytes"], show=show)
+        return stream_volume(fitted.field, grid, request, params, partial, room=asked.room, show=show)
 
 
 def _opened(partial: Partial, save_model: str | os.PathLike[str] | None) -> SpatialData:
@@ -131,12 +132,25 @@ def _fit_for(partial: Partial, stack: Stack, fitting: dict[str, Any], generator:
     if partial.fit.exists():
         logger.info("reconstruct: the fit is done already")
         set_state_of(generator, partial.kept(_AFTER_FIT))
-        return Reconstruction.load(partial.fit)
+        fitted = Reconstruction.load(partial.fit)
+        fitted.model.to(choose_device(fitting["device"]))
+        return fitted
     fitted = fit_read(stack, rng=generator, checkpoint=partial.progress, resume=True, **fitting)
     partial.keep(_AFTER_FIT, state_of(generator))
     fitted.save(partial.fit)
     clear(partial.progress)
     return fitted
+
+
+def _save(fitted: Reconstruction, path: str | os.PathLike[str]) -> None:
+    """Save the fit, unless an interrupted call has."""
+    if not absolute_path(path).exists():
+        fitted.save(path)
+    elif Reconstruction.load(path).params != fitted.params:
+        raise FileExistsError(
+            f"save_model: expected a new folder, or the fit of this call, found another fit at {path}. "
+            "Next: choose another folder; the call goes on with resume=True."
+        )
 
 
 @contextmanager

@@ -89,16 +89,15 @@ def test_paths_begin_and_end_at_the_coupled_places_and_their_velocity_is_their_s
 ) -> None:
     stack = moving(curved)
     problem = BridgeObjective(still_model(stack), stack, settings(), torch.Generator().manual_seed(0))
-    cells = torch.arange(N)
     for path in problem.bridges[direction]:
-        start, _, features = path.at(0.0, cells)
-        end, _, changed = path.at(1.0, cells)
+        start, _, features = path.at(0.0)
+        end, _, changed = path.at(1.0)
         torch.testing.assert_close(start, path.start)
         torch.testing.assert_close(end, path.end)
         torch.testing.assert_close(changed - features, path.change)
         for t in (0.1, 0.5, 0.8):
-            slope = (path.at(t + 0.01, cells)[0] - path.at(t - 0.01, cells)[0]) / (0.02 * abs(path.gap))
-            torch.testing.assert_close(path.at(t, cells)[1], slope, rtol=1e-2, atol=1e-4)
+            slope = (path.at(t + 0.01)[0] - path.at(t - 0.01)[0]) / (0.02 * abs(path.gap))
+            torch.testing.assert_close(path.at(t)[1], slope, rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -162,7 +161,7 @@ def test_states_spread_about_the_mean_path_as_a_brownian_bridge(moving: Callable
     class Watched(SDEModel):
         def drift(self, pair, depth, state, *, parts="both"):  # type: ignore[no-untyped-def]
             t = float((depth[0] - path.depth) / path.gap)
-            away = state[:, :2] - path.at(t, torch.arange(N))[0]
+            away = state[:, :2] - path.at(t)[0]
             spreads.append(away / (sigma**2 * t * (1 - t) * abs(path.gap)) ** 0.5)
             return super().drift(pair, depth, state, parts=parts)
 

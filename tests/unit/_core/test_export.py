@@ -21,7 +21,7 @@ from isost._core.carry import Cells
 from isost._core.export import build_spatialdata
 from isost._core.field import FieldValue
 from isost._core.grid import Grid, make_grid
-from isost._core.slabs import read_slabs, write_slab
+from isost._core.slabs import missing_planes, read_slabs, write_slab
 from isost._core.stack import Decoder, Stack
 from isost._core.volume import GRIDDED, Request, Volume, compute_slab, compute_volume
 
@@ -282,9 +282,9 @@ def test_slabs_on_disk_are_the_whole(stack: Stack, tmp_path: Path) -> None:
     grid = make_grid(stack, SIZE, n_channels=4)
     whole = volume_of(stack, grid, Request())
     with patch("isost._core.volume.fill", measured):
-        for number, planes in enumerate((slice(0, 2), slice(2, grid.shape[0]))):
-            write_slab(tmp_path, number, compute_slab(LinearField(stack), grid, planes, Request()))
-    on_disk = read_slabs(tmp_path, 2)
+        for planes in (slice(0, 2), slice(2, grid.shape[0])):
+            write_slab(tmp_path, planes.start, compute_slab(LinearField(stack), grid, planes, Request()))
+    on_disk = read_slabs(tmp_path, grid.shape[0])
     assert isinstance(on_disk.mean, da.Array) and isinstance(on_disk.scores, da.Array)
     same(whole, on_disk)
     lazily, _ = build_spatialdata(stack, grid, on_disk, genes=None, params={}), grid
@@ -294,6 +294,27 @@ def test_slabs_on_disk_are_the_whole(stack: Stack, tmp_path: Path) -> None:
     for name, table in eagerly.tables.items():
         assert np.allclose(np.asarray(lazily.tables[name].X), table.X, atol=1e-6)
         assert lazily.tables[name].obs.equals(table.obs)
+
+
+def test_slabs_go_on_where_others_end_however_thick_they_are(stack: Stack, tmp_path: Path) -> None:
+    """A slab that is there stays, and what another process has made beside it meanwhile does no harm."""
+    grid = make_grid(stack, SIZE, n_channels=4)
+    whole, n_planes = volume_of(stack, grid, Request()), grid.shape[0]
+    with patch("isost._core.volume.fill", measured):
+        parts = {
+            (first, last): compute_slab(LinearField(stack), grid, slice(first, last), Request())
+            for first, last in ((0, 2), (1, 3), (2, 3), (3, n_planes))
+        }
+    assert missing_planes(tmp_path, n_planes) == [slice(0, n_planes)]
+    for first, last in ((0, 2), (1, 3)):
+        write_slab(tmp_path, first, parts[first, last])
+    assert missing_planes(tmp_path, n_planes) == [slice(2, n_planes)]
+    write_slab(tmp_path, 3, parts[3, n_planes])
+    assert missing_planes(tmp_path, n_planes) == [slice(2, 3)]
+    for _ in range(2):
+        write_slab(tmp_path, 2, parts[2, 3])
+    assert missing_planes(tmp_path, n_planes) == []
+    same(whole, read_slabs(tmp_path, n_planes))
 
 
 def test_a_slab_that_is_not_complete_is_not_there(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from isost._core import field as field_module
 from isost._core import paths as paths_module
@@ -138,3 +139,11 @@ def test_a_volume_solves_every_gap_once(moving_field: Field, monkeypatch: pytest
     made = compute_volume(moving_field, make_grid(moving_field.stack, 10.0, n_channels=2), Request())
     assert made.mean.shape[1] >= 18
     assert solved == [0, 1, 2]
+
+
+def test_a_field_from_a_gpu_is_read_where_there_is_none(moving_field: Field) -> None:
+    other = Field.__new__(Field)
+    other.__setstate__(moving_field.__getstate__() | {"_device": "cuda:0"})
+    assert other.model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    at = np.column_stack([moving_field.stack.coords[:5, :2], np.full(5, moving_field.stack.depths[:2].mean())])
+    np.testing.assert_allclose(other.predict(at).mean, moving_field.predict(at).mean, rtol=1e-4, atol=1e-4)

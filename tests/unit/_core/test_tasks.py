@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from isost._core.tasks import active_client, run
+from isost._core.tasks import _on_worker, active_client, run
 from isost.datasets import phantom
 from isost.pp import embed
 from isost.tl import fit, reconstruct
@@ -126,9 +126,9 @@ def test_gaps_directions_and_slabs_in_two_threads_are_as_in_one(alone: Any, tmp_
     assert again.history == fitted.history
     for name, value in again.model.state_dict().items():
         torch.testing.assert_close(value, fitted.model.state_dict()[name])
-    with patch("isost.tl._stream.SLAB_BYTES", 1):
+    with patch("isost._core.stream.SLAB_BYTES", 1):
         two = reconstruct(None, fitted=fitted, output=tmp_path / "threads.zarr", voxel_size=25, rng=0)
-    with patch("isost.tl._stream.SLAB_BYTES", 1), patch("isost._core.stream.threads_for", lambda _: 1):
+    with patch("isost._core.stream.SLAB_BYTES", 1), patch("isost._core.stream.threads_for", lambda _: 1):
         alone_again = reconstruct(None, fitted=fitted, output=tmp_path / "serial.zarr", voxel_size=25, rng=0)
     for name in ("isost_volume", "isost_uncertainty"):
         images = [s[name]["scale0"].image if hasattr(s[name], "children") else s[name] for s in (alone_again, two)]
@@ -162,7 +162,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     adata = phantom("bending", n_sections=4, n_cells=80, n_genes=20, spacing=50.0, extent=400.0, rng=0)
     adata.write_h5ad(folder / "stack.h5ad")
     embed(adata, n_comps=6)
-    with patch("isost.tl._stream.SLAB_BYTES", 1):
+    with patch("isost._core.stream.SLAB_BYTES", 1):
         return folder / "stack.h5ad", fit(adata, epochs=1, progress=False, rng=0), reconstruct(
             adata, output=folder / "alone.zarr", **HOW
         )  # fmt: skip
@@ -175,7 +175,7 @@ def test_gaps_and_slabs_on_two_processes_are_as_in_one(alone: Any, client: Any, 
     embed(adata, n_comps=6)
     for name, value in fit(adata, epochs=1, progress=False, rng=0).model.state_dict().items():
         np.testing.assert_array_equal(value, fitted.model.state_dict()[name])
-    with patch("isost.tl._stream.SLAB_BYTES", 1):
+    with patch("isost._core.stream.SLAB_BYTES", 1):
         two = reconstruct(adata, output=tmp_path / "shared.zarr", **HOW)
     for name in ("isost_volume", "isost_uncertainty"):
         images = [s[name]["scale0"].image if hasattr(s[name], "children") else s[name] for s in (one, two)]
@@ -193,3 +193,16 @@ def test_an_open_file_is_read_here(alone: Any, client: Any, tmp_path: Path) -> N
 
 def test_data_that_died_with_all_workers_are_sent_again(client: Any, tmp_path: Path) -> None:
     assert sorted(dict(run(all_die_once, [(n,) for n in range(2)], shared=(LARGE, tmp_path))).values()) == [0, 1]
+
+
+def test_each_thread_of_a_worker_has_what_is_shared_for_itself() -> None:
+    """And keeps it for the calls that follow, as caches in it are of use there."""
+    shared: list[Any] = [[]]
+    assert _on_worker(str, [], 5) == "5"
+    assert [_on_worker(noting, shared, n) for n in range(3)] == [[0], [0, 1], [0, 1, 2]]
+    other: list[Any] = []
+    thread = threading.Thread(target=lambda: other.append(_on_worker(noting, shared, 7)))
+    thread.start()
+    thread.join()
+    assert other == [[7]] and shared == [[]]
+    assert _on_worker(noting, [[]], 1) == [1]
