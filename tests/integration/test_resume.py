@@ -17,7 +17,7 @@ from isost.tl import fit, reconstruct
 
 # Processes are forked from one that has imported everything, which takes longer than what they do.
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["anndata", "spatialdata", "isost.datasets", "isost.tl", "isost._core.stream"])
+FORKED.set_forkserver_preload(["isost.pp._embed", "isost.tl._reconstruct"])
 
 RUN = """
 import importlib, os, signal

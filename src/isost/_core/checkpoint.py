@@ -22,7 +22,7 @@ from isost._logging import logger
 _SECONDS = 15.0  # between two states of the training
 _IDENTITY, _STATE = "identity.json", "training.pt"
 _KEPT = r"(identity\.json|training\.pt|belief\.npz|coupling_\d+_\d+\.npz)"
-_OWN = re.compile(rf"{_KEPT}|\.{_KEPT}\.[0-9a-f]{{8}}")  # files of a fit, and as they are being written
+_FRESH = re.compile(rf"\.{_KEPT}\.[0-9a-f]{{8}}")  # while they are being written
 
 
 class Checkpoint:
@@ -56,7 +56,7 @@ class Checkpoint:
         known = folder / _IDENTITY
         if known.exists():
             _check(known, identity, resume=resume)
-        elif others := sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)):
+        elif others := sorted(path.name for path in folder.iterdir() if not _FRESH.fullmatch(path.name)):
             raise FileExistsError(
                 f"checkpoint: expected a folder of its own, found {others[0]!r} in {folder}. Next: name another folder."
             )
@@ -109,7 +109,7 @@ def clear(folder: Path) -> None:
     """Remove the progress of a fit that is done, and its folder if nothing else is in it; what it is of goes last."""
     with suppress(OSError):  # progress that cannot be removed is no reason to lose the fit
         for path in sorted(folder.iterdir(), key=lambda path: path.name == _IDENTITY):
-            if _OWN.fullmatch(path.name):
+            if re.fullmatch(_KEPT, path.name) or _FRESH.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         folder.rmdir()
 
