@@ -8,8 +8,10 @@ its peak lies above the process before it. The floor of a stage is the larger of
 over speed, both measured in the same run on the same threads; rounds of solvers and evaluations of drifts are counted
 in the run.
 
-All of the motion and change that couplings show is believed, so that every stage has its full work, however little moves
-between sections so close. Exponents are slopes of log seconds, and of the log of what the peak lies above the process that has only imported
+All of the motion and change that couplings show is believed, so that every stage has its full work, however little
+moves between sections so close.
+
+Exponents are slopes of log seconds, and of the log of what the peak lies above the process that has only imported
 isost, over the log of all cells: over all sizes, and in brackets over the last two, where constants count for least.
 """
 
