@@ -14,7 +14,6 @@ import pytest
 import isost
 from isost._core import export, slabs, stream
 from isost._core.volume import Volume, compute_slab
-from isost.tl import _stream
 
 
 @lru_cache
@@ -37,7 +36,7 @@ def repeated(field: Any, grid: Any, planes: slice, request: Any) -> Volume:
 
 def test_memory_does_not_grow_with_the_number_of_planes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "compute_slab", repeated)
-    monkeypatch.setattr(_stream, "SLAB_BYTES", 2**23)
+    monkeypatch.setattr(stream, "SLAB_BYTES", 2**23)
     monkeypatch.setattr(export, "LARGEST_TABLE", 0)  # the table of voxels is what would grow
     for module in (export, slabs):
         monkeypatch.setattr(module, "EDGE", 16)  # of chunks, so that the thin volume has many too

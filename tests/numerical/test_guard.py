@@ -51,8 +51,8 @@ def test_positions_alone_tell_of_a_motion() -> None:
 
 def chosen(monkeypatch: pytest.MonkeyPatch, tissue: list[float], cells: list[float]) -> tuple[float, float, str]:
     """What is believed, given the errors of standing still, half and full motion, each without and with change."""
-    errors = iter([error for masses in (tissue, cells) for error in masses for _ in range(2)])
-    monkeypatch.setattr("isost._core.guard._error", lambda *_: next(errors))
+    errors = iter([error for masses in (tissue, cells) for _ in range(2) for error in masses])
+    monkeypatch.setattr("isost._core.guard._LeftOut.error", lambda *_: next(errors))
     found = believe(sections(), DEPTHS, **OPTIONS)
     return found.motion, found.change, found.masses
 

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 from isost._logging import logger
 from isost._tools.mixture import LEAST, choose_number, fit_mixture, refit
 
-_CHOOSING = 2500  # landmarks that starts are tried on, and by which the number of clusters is chosen
+_CHOOSING = 5000  # landmarks that starts are tried on, and by which the number of clusters is chosen
 _ROWS = 2**18
 
 
