@@ -64,8 +64,8 @@ def mixture_clusters(
     few = x[rows].astype(np.float64)
     agreement: dict[int, float] = {}
     if n_clusters is None:
-        n_clusters, agreement = choose_number(few, lower_half(depth[rows]), rng)
-    model = fit_mixture(few, n_clusters, rng)
+        n_clusters, agreement = choose_number(few, lower_half(depth[rows]), rng, spread)
+    model = fit_mixture(few, n_clusters, rng, spread)
     model = refit(model, x[draw_landmarks(len(x), n_landmarks, rng)].astype(np.float64))
     return by_size(_in_blocks(model.predict, x)), agreement
 

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 MOST = 10  # clusters that are tried where their number is not given
 STARTED_ON = 500  # rows: as many clusters can be found at most
 _STARTS, _KEPT = 64, 6
-_LEADING, _WHITENED = 5, 10  # components and whitened axes that some of the starts see
+_LEADING = 5  # columns that some of the starts see
 _BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
 _SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
@@ -59,21 +59,29 @@ def from_shares(shares: np.ndarray, x: np.ndarray, second: np.ndarray, likelihoo
     return Mixture(weights, means, np.linalg.inv(covariance), likelihood)
 
 
-def fit_mixture(x: np.ndarray, n_clusters: int, rng: np.random.Generator) -> Mixture:
+def fit_mixture(x: np.ndarray, n_clusters: int, rng: np.random.Generator, spread: np.ndarray | None = None) -> Mixture:
     """Fit to (n, q) rows, the likeliest of many starts by k-means.
 
     What varies smoothly within all clusters, such as a gradient across the tissue, ends up in the shared covariance;
     steps between places make clusters.
+
+    Parameters
+    ----------
+    spread
+        (q,) of the columns by nature, where they have been made alike: principal components that vary most, which most
+        starts see so, tell clusters best.
     """
     second, white = x.T @ x / len(x), _whitened(x)
-    # neither as they are, nor made alike in all directions, nor in all of these do rows always lie well for k-means
-    views = (x, white, x[:, :_LEADING], white[:, -_WHITENED:])
+    natural = x if spread is None else x * spread
+    views = (natural, x[:, :_LEADING], natural, white)
     starts = [_start(x, views[number % len(views)], n_clusters, second, rng) for number in range(_STARTS)]
     brief = sorted((_climb(start, x, second, _BRIEF) for start in starts), key=lambda one: -one.likelihood)
     return max((_climb(one, x, second, _LONG) for one in brief[:_KEPT]), key=lambda one: one.likelihood)
 
 
-def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> tuple[int, dict[int, float]]:
+def choose_number(
+    x: np.ndarray, part: np.ndarray, rng: np.random.Generator, spread: np.ndarray | None = None
+) -> tuple[int, dict[int, float]]:
     """Choose the number of clusters that two parts of the tissue agree on best.
 
     A mixture is fitted to each part by itself, and both label all rows; clusters that are there in the tissue are
@@ -83,6 +91,8 @@ def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> 
     ----------
     part
         (n,) bool, which of the two parts a row lies in.
+    spread
+        See `fit_mixture`.
 
     Returns
     -------
@@ -93,7 +103,7 @@ def choose_number(x: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> 
     for n_clusters in range(2, MOST + 1):
         if min(part.sum(), (~part).sum()) < _ROWS_EACH * n_clusters:
             break
-        first, second = (fit_mixture(x[rows], n_clusters, rng).predict(x) for rows in (part, ~part))
+        first, second = (fit_mixture(x[rows], n_clusters, rng, spread).predict(x) for rows in (part, ~part))
         agreement[n_clusters] = float(adjusted_rand_score(first, second))
     good = [number for number, share in agreement.items() if share >= _GOOD]
     return max(good) if good else max(agreement, key=lambda number: agreement[number], default=1), agreement
