@@ -38,7 +38,7 @@ def hypothalamus(names: dict[str, Any]) -> None:
 def gradients(names: dict[str, Any]) -> None:
     """Most planted genes are told rightly, about the canal and about the lesion, and flat ones are left alone."""
     for volume, key, truth in (
-        ("uninjured", "radial_gradients", names["uninjured"].var["canal"]),
+        ("uninjured", "radial", names["uninjured"].var["canal"]),
         ("injured", "lesion", names["injured"].var["lesion"]),
     ):
         found = isost.get.radial_gradients(names["volumes"][volume], key=key)["class"]
