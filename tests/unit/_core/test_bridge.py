@@ -109,7 +109,7 @@ def test_paths_are_smooth_across_sections_that_are_unevenly_spaced(
     model = still_model(stack)
     problem = BridgeObjective(model, stack, settings(), torch.Generator().manual_seed(0))
     path = problem.bridges[direction][1]
-    middle = path.at(0.5, torch.arange(N))[0].numpy() * model.config["plane_scale"] + stack.scaling.origin[:2]
+    middle = path.at(0.5)[0].numpy() * model.config["plane_scale"] + stack.scaling.origin[:2]
     first = stack.coords[stack.slice_of(0), :2]
     truth = first + curved((DEPTHS[1] + DEPTHS[2]) / 2)
     chord = first + (curved(DEPTHS[1]) + curved(DEPTHS[2])) / 2
