@@ -107,7 +107,7 @@ def test_intervals_hold_the_truth_where_nothing_was_measured() -> None:
     predicted = Fit(fit(train, progress=False, rng=0), held.genes)
     truth, coverage = isost.datasets.phantom_truth(adata), []
     for number, section in enumerate(held.held_out):
-        drawn = truth.sample_section(section.depth, n=10 * len(section.cells), rng=number)
+        drawn = truth.sample_section(section.depth, n=20 * len(section.cells), rng=number)
         cells = Representation.of(train).cloud(drawn, drawn.obsm["spatial"])
         many = replace(section, coords=drawn.obsm["spatial"], cells=cells)
         field, spread = predicted.field_and_spread(many.coords, many.depth)
