@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -74,9 +74,8 @@ class Kernel:
         return None
 
 
-def blended_kernels(gap: Gap, places: np.ndarray, widths: Iterable[float]) -> Iterator[np.ndarray]:
+def blended_kernels(gap: Gap, places: np.ndarray, widths: Sequence[float]) -> Iterator[np.ndarray]:
     """Kernel regression (m, G) over each neighbouring section, blended (1 - t, t), of one width after the other."""
-    widths = tuple(widths)
     before, after = (kernel_fields(places, cloud.coords, cloud.genes, widths) for cloud in (gap.before, gap.after))
     return ((1 - gap.t) * one + gap.t * other for one, other in zip(before, after, strict=True))
 
