@@ -36,7 +36,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 import isost
 from isost._core.baselines import fit_mlp, fit_sparse_vfc
 from isost._core.baselines.regression import Regressor
-from isost._core.carry import carried_to
+from isost._core.follow import carried_to
 from isost.metrics import bin_side, chamfer_distance, dice, energy_distance, sinkhorn_divergence
 
 CELLS, GAP, STEPS, FEATURE_WEIGHT = 500, 100.0, 100, 0.1

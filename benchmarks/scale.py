@@ -4,9 +4,9 @@
 
 Phantoms of 1,122 genes, 50 components, voxels of 50 µm: 54 sections of 2,000 to 20,000 cells, and 100 of 40,000. Every
 size runs in a process of its own, its counts on disk. Peak memory is of the whole process, and a stage's own is what
-its peak lies above the process before it. The floor of a stage is the larger of bytes over bandwidth and operations
-over speed, both measured in the same run on the same threads; rounds of solvers and evaluations of drifts are counted
-in the run.
+its peak lies above the process before it. The floor of a stage is the larger of bytes over bandwidth and of operations
+over the speed of a matrix product plus neighbours over the speed of SciPy's k-d tree, all measured in the same run on
+the same threads; rounds of solvers, evaluations of drifts and neighbours are counted in the run.
 
 All of the motion and change that couplings show is believed, so that every stage has its full work, however little
 moves between sections so close.
@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import repeat
 from multiprocessing import get_context
@@ -129,10 +129,17 @@ def _write_section(truth: Any, k: int, n_cells: int, path: Path) -> None:
 
 @contextmanager
 def counted(meter: Meter) -> Iterator[None]:
-    """Count cells whose drift is evaluated, entries of plans that are scaled, and of grids that are multiplied."""
+    """Count neighbours found, drifts evaluated, entries of plans that are scaled, and of grids that are multiplied."""
+    from scipy.spatial import cKDTree
+
     from isost._core import plan
     from isost._core.gaussian import Planes
     from isost._core.model import SDEModel
+
+    class CountedTree(cKDTree):  # type: ignore[misc]
+        def query(self, x: np.ndarray, k: Any = 1, **how: Any) -> Any:
+            meter.count("neighbours", np.size(x) // np.shape(x)[-1] * float(np.max(k)))
+            return super().query(x, k, **how)
 
     drift, scale, factor = SDEModel.drift, plan._scale, Planes._factor
 
@@ -150,11 +157,13 @@ def counted(meter: Meter) -> Iterator[None]:
         meter.count("grid", white.size)
         return factor(planes, white, **how)
 
-    with (
-        patch.object(SDEModel, "drift", counted_drift),
-        patch.object(plan, "_scale", counted_scale),
-        patch.object(Planes, "_factor", counted_factor),
-    ):
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(SDEModel, "drift", counted_drift))
+        patches.enter_context(patch.object(plan, "_scale", counted_scale))
+        patches.enter_context(patch.object(Planes, "_factor", counted_factor))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("isost.") and getattr(module, "cKDTree", None) is cKDTree:
+                patches.enter_context(patch.object(module, "cKDTree", CountedTree))
         yield
 
 
@@ -205,7 +214,15 @@ def measure(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def speeds() -> dict[str, float]:
-    """Bytes a second that are copied in memory, and written to the disk here; operations a second of a product."""
+    """Bytes a second that are copied in memory, and written to the disk here; operations and neighbours a second."""
+    import torch
+    from scipy.spatial import cKDTree
+
+    from isost._core.graph import along_curve
+
+    points = np.random.default_rng(0).uniform(size=(20_000, 2))
+    points = points[along_curve(points)]
+    tree, threads = cKDTree(points), torch.get_num_threads()
     block = np.ones(2**26, dtype=np.float32)
     matrix = np.ones((2000, 2000), dtype=np.float32)
     with tempfile.NamedTemporaryFile() as file:
@@ -219,6 +236,7 @@ def speeds() -> dict[str, float]:
             "memory": 2 * block.nbytes / _best(lambda: block.copy()),
             "disk": block.nbytes / _best(write),
             "operations": 2 * 2000**3 / _best(lambda: matrix @ matrix),
+            "neighbours": 20 * len(points) / _best(lambda: tree.query(points, k=20, workers=threads)),
         }
 
 
@@ -234,9 +252,10 @@ def _best(work: Any, n: int = 5) -> float:
 def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
     """Seconds that the bytes and operations of a stage take at least at the speeds of this machine.
 
-    Counted is the arithmetic that the method prescribes: layers of the drift network at every evaluation, the entries
-    of a coupling at every scaling, the grids of the field at every iteration, and each array read and written once.
-    Neighbour searches, sorts, eigenvectors and the variances of the field count nothing.
+    Counted are the arithmetic and the neighbours that the method prescribes: layers of the drift network at every
+    evaluation, the entries of a coupling at every scaling, the grids of the field at every iteration, all neighbours
+    that are looked up; and each array read and written once. Building trees, sorts, eigenvectors, activations and the
+    variances of the field count nothing.
     """
     n, nnz, scores, voxels = run["cells"], run["nnz"], run["scores"], run["voxels"]
     inside, drawn = run["inside"] or voxels, run["drawn"]
@@ -245,28 +264,27 @@ def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
     slabs = 4 * (voxels * channels + drawn * COMPONENTS)
     drift = 2 * (3 * 4 * WIDTH + 2 * 4 * WIDTH**2 + 2 * WIDTH)  # multiply and add, in three layers and the last
 
-    def least(moved: float = 0.0, operations: float = 0.0, written: float = 0.0) -> float:
-        return max(moved / speed["memory"], operations / speed["operations"], written / speed["disk"])
-
-    def done(stage: str) -> float:
-        """Operations that were counted: two a product, of which an entry of a grid has 15 along each of two axes."""
+    def least(stage: str, moved: float = 0.0, operations: float = 0.0, written: float = 0.0, times: float = 1) -> float:
+        """Operations are two a product, of which an entry of a grid has 15 along each of two axes."""
         counts = run["counts"].get(stage, {})
         plans = 4 * counts.get("scaled", 0) + 3 * COMPONENTS * counts.get("plan", 0)
-        return drift * counts.get("drift", 0) + plans + 2 * 2 * 15 * counts.get("grid", 0)
+        operations += times * drift * counts.get("drift", 0) + plans + 2 * 2 * 15 * counts.get("grid", 0)
+        worked = operations / speed["operations"] + counts.get("neighbours", 0) / speed["neighbours"]
+        return max(moved / speed["memory"], worked, written / speed["disk"])
 
     return {
         # counts read and normalised once; their covariance; the scores
-        "embed": least(16 * nnz, 2 * n * row**2 + 2 * nnz * COMPONENTS),
+        "embed": least("embed", 16 * nnz, 2 * n * row**2 + 2 * nnz * COMPONENTS),
         # counts read twice (checked; remainder), sorted rows of components
-        "stack": least(2 * 12 * nnz + 8 * n * COMPONENTS, 2 * nnz * (scores - COMPONENTS)),
-        "couple": least(operations=done("couple")),
-        "fit": least(operations=3 * done("fit")),  # forwards and, twice as much, backwards
-        "field": least(operations=done("field")),
-        "section": least(operations=done("section")),
+        "stack": least("stack", 2 * 12 * nnz + 8 * n * COMPONENTS, 2 * nnz * (scores - COMPONENTS)),
+        "couple": least("couple"),
+        "fit": least("fit", times=3),  # forwards and, twice as much, backwards
+        "field": least("field"),
+        "section": least("section"),
         # of four planes at four corners, for every score inside and both lengths
-        "volume": least(4 * inside * scores * 2 * 4 * 4, done("volume") + inside * scores * 64, slabs),
+        "volume": least("volume", 4 * inside * scores * 2 * 4 * 4, inside * scores * 64, slabs),
         # read, and written with half as much again for pyramid and tables
-        "write": least(slabs, written=1.5 * slabs),
+        "write": least("write", slabs, written=1.5 * slabs),
     }
 
 

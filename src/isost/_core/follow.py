@@ -20,7 +20,7 @@ def positions_at(
 ) -> dict[float, np.ndarray]:
     """Positions ``(n, 2)`` float64 of a section's cells carried noise-free to depths on one side of it.
 
-    By the midpoint rule, with steps no longer than Euler's.
+    By the midpoint rule, which is good enough with half as many steps as Euler's.
 
     Parameters
     ----------
@@ -56,28 +56,32 @@ def _followed(
     pair, sign = (model.forward_pair, 1.0) if ahead else (model.backward_pair, -1.0)
     open_ = [(z, model.internal_depth(z)) for z in between.tolist()]
 
-    def drift(at: Tensor, place: Tensor) -> Tensor:
-        return model.drift(pair, at, torch.cat([place, torch.zeros_like(place[:, :1])], dim=1), parts="shape")[:, :2]
+    def drift(at: Tensor, place: Tensor, near: Tensor) -> Tensor:
+        state = torch.cat([place, torch.zeros_like(place[:, :1])], dim=1)
+        return model.drift(pair, at, state, parts="shape", near=near)[:, :2]
 
     def physical(place: Tensor) -> np.ndarray:
         return model.to_physical(place, none)[0][back]
 
-    slope = drift(depth, place)
+    near = model.near(place)
+    slope = drift(depth, place, near)
     middle = float(depth.median())  # of the cells' depths, which meet in the end of every way
     for z in depths.tolist():
         end = model.internal_depth(z)
         way = end - depth
-        steps = model.n_steps(end - middle)
+        steps = -(-model.n_steps(end - middle) // 2)
         step = way / steps
         move = sign * step[:, None]
         for number in range(steps):
             start, begun, at = place, slope, depth
-            place = start + drift(at + step / 2, start + begun * move / 2) * move
+            # half a step on, neighbours are the same
+            place = start + drift(at + step / 2, start + begun * move / 2, near) * move
             depth = at + step
             reached = middle + (end - middle) * (number + 1) / steps
             passed = [one for one in open_ if sign * one[1] < sign * reached]
             if passed or number + 1 < steps or z != depths[-1]:
-                slope = drift(depth, place)
+                near = model.near(place)
+                slope = drift(depth, place, near)
             for other, internal in passed:
                 share = ((internal - at) / step).nan_to_num(0.0).clamp(0.0, 1.0)[:, None]
                 yield other, physical(cubic(share, start, place, begun * move, slope * move))

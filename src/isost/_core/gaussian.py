@@ -23,7 +23,7 @@ _STEPS_PER_LENGTH = 2.0
 _MAX_SIDE = 1500
 _AWAY = 3.0  # lengths from the nearest cell beyond which a place knows nothing
 _PADDING = 1.5  # lengths by which the grid is larger still: its prior variance falls off at the rim
-_BLOCK = 32  # rows of a banded product at once
+_BLOCK = 24  # rows of a banded product at once
 _TINY = 1e-30
 _MOST_PLANES = 8
 _EVEN = 1.0  # spacings
@@ -254,23 +254,32 @@ def _conjugate_gradients(
     size = np.sqrt((right.astype(np.float64) ** 2).sum(axis=0))
     solution = np.zeros_like(right)
     columns = np.flatnonzero(size > 0)
-    residual = (right[:, columns] / size[columns]).astype(right.dtype)
+    # take and compress keep rows together in memory, which indices after a colon do not
+    residual = (np.take(right, columns, axis=1) / size[columns]).astype(right.dtype)
     v, direction = np.zeros_like(residual), residual.copy()
-    norm = (residual**2).sum(axis=0)
+    scratch = np.empty_like(residual)  # fresh memory for every product would take longer than they do
+
+    ones = np.ones(len(right), dtype=right.dtype)
+
+    def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return ones @ np.multiply(x, y, out=scratch)
+
+    norm = product(residual, residual)
     for number in range(n_iter + 1):
         done = (norm <= tol**2) | (number == n_iter)
         if done.all() or done.mean() >= _DONE:
             solution[:, columns[done]] = v[:, done]
             columns, norm = columns[~done], norm[~done]
-            v, residual, direction = v[:, ~done], residual[:, ~done], direction[:, ~done]
+            v, residual, direction = (np.compress(~done, x, axis=1) for x in (v, residual, direction))
+            scratch = np.empty_like(residual)
         if not len(columns):
             break
         image = operator(direction, columns)
-        step = norm / np.maximum((direction * image).sum(axis=0), _TINY)
-        v += step * direction
+        step = norm / np.maximum(product(direction, image), _TINY)
+        v += np.multiply(step, direction, out=scratch)
         image *= step
         residual -= image
-        before, norm = norm, (residual**2).sum(axis=0)
+        before, norm = norm, product(residual, residual)
         direction *= norm / np.maximum(before, _TINY)
         direction += residual
     return solution * size.astype(right.dtype)

@@ -43,7 +43,10 @@ class Attention(TransformerConv):
     def _look_up(self, query: Tensor, key: Tensor, value: Tensor, neighbour: Tensor) -> Tensor:
         """Do the same without gradients, in half the time."""
         keys = key.index_select(0, neighbour.reshape(-1)).view(*neighbour.shape, self.out_channels)
-        share = (torch.bmm(keys, query[..., None])[..., 0] / math.sqrt(self.out_channels)).softmax(dim=-1)
+        score = torch.bmm(keys, query[..., None])[..., 0] / math.sqrt(self.out_channels)
+        # torch's softmax takes four times as long over so few
+        share = (score - score.amax(dim=-1, keepdim=True)).exp_()
+        share /= share.sum(dim=-1, keepdim=True)
         return embedding_bag(neighbour, value, mode="sum", per_sample_weights=share)
 
 

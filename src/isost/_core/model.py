@@ -121,18 +121,25 @@ class SDEModel(nn.Module):
         sigma[2] = config["sigma_z"]
         return sigma
 
-    def drift(self, pair: DriftPair, depth: Tensor, state: Tensor, *, parts: str = "both") -> Tensor:
+    def near(self, position: Tensor) -> Tensor:
+        """Find N, the neighbours ``(n, k)`` of each cell, of cells as they now lie."""
+        return neighbours(position, self.config["n_neighbours"])
+
+    def drift(
+        self, pair: DriftPair, depth: Tensor, state: Tensor, *, parts: str = "both", near: Tensor | None = None
+    ) -> Tensor:
         """Drift ``(n, 3 + P)`` of (x, y, depth jitter, g) per internal unit of depth, in the pair's direction.
 
-        The graph is that of the cells as they now lie. The jitter has no drift: it only lets a cell see a depth
-        beside its own (sigma_z of eq 5). ``parts="shape"`` leaves the expression still and costs no Graph U-Net.
+        The graph is that of the cells as they now lie, or one that was found before. The jitter has no drift: it only
+        lets a cell see a depth beside its own (sigma_z of eq 5). ``parts="shape"`` leaves the expression still and
+        costs no Graph U-Net.
         """
         position, seen, features = state[:, :2], depth + state[:, 2], state[:, 3:]
         drift = torch.zeros_like(state)
         changing = self.config["changing"] > 0 and parts == "both" and pair.expression is not None
         if not (self.config["moving"] or changing):
             return drift
-        near = neighbours(position, self.config["n_neighbours"])
+        near = self.near(position) if near is None else near
         place = 2 * position - 1
         share = (2 * seen / self.config["depth_range"] - 1)[:, None]
         shape, change = drift[:, :2], drift[:, 3:]

@@ -74,8 +74,8 @@ class Paths:
         near, far = (section, section + 1) if ahead else (section - 1, section - 2)
         stops, passed = [np.zeros(0)], [np.zeros(0)]
         if near in self._gaps:
-            stops.append(self.levels(near))
-            passed.append(np.array([self.middle(near)]))
+            stops.append(self.stack.depths[near : near + 2])
+            passed += [self.levels(near), np.array([self.middle(near)])]
             passed += [part for gap in (near - 1, near + 1) if gap in self._gaps for part in self.beyond(gap)]
         if far in self._gaps:
             stops.append(np.array([self.middle(far)]))

@@ -48,7 +48,7 @@ def test_positions_are_those_of_carrying_alone(stack: Stack, model: SDEModel, se
     assert found.dtype == np.float64
     moved = np.abs(alone - start).max()
     assert moved > 0.5
-    np.testing.assert_allclose(found, alone, atol=0.02 * moved)
+    np.testing.assert_allclose(found, alone, atol=0.04 * moved)
 
 
 def test_at_a_section_and_where_nothing_moves_cells_are_as_measured(stack: Stack, model: SDEModel) -> None:
@@ -64,8 +64,9 @@ def test_clouds_are_those_of_cells_carried_from_both_sides(stack: Stack, model: 
     cells = carry(model, stack, z)
     np.testing.assert_array_equal(rows, cells.row)
     np.testing.assert_allclose(weight, cells.weight, rtol=1e-6)
-    # other steps have other neighbours here and there
-    assert np.sqrt(((place - cells.coords[:, :2]) ** 2).mean()) < 0.05
+    # other steps, of which paths take half as many, have other neighbours here and there
+    moved = np.abs(place - stack.coords[rows, :2]).max()
+    assert np.sqrt(((place - cells.coords[:, :2]) ** 2).mean()) < 0.02 * moved
 
 
 @pytest.mark.parametrize(("z", "section"), [(0.0, 0), (50.0, 1), (180.0, 3)])
