@@ -163,7 +163,9 @@ def test_neither_order_nor_place_nor_unit_matter(cells: tuple[np.ndarray, np.nda
     at, ratio = places(), np.full(3, 2.0)
     base = predict(coords, plane, values, 2.0, at)
     order = np.random.default_rng(5).permutation(N)
-    np.testing.assert_allclose(predict(coords[order], plane[order], values[order], 2.0, at), base, atol=5e-3 * base.std())
+    np.testing.assert_allclose(
+        predict(coords[order], plane[order], values[order], 2.0, at), base, atol=5e-3 * base.std()
+    )
     shift = np.array([12_000.0, -431.0])
     moved = Planes(coords + shift, plane, DEPTHS + 7e3, COVARIANCE, (LOW + shift, HIGH + shift))
     there = moved.at(moved.mean(values, ratio), at[:, :2] + shift, at[:, 2] + 7e3)
