@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 
 from isost._logging import logger
-from isost._tools.mixture import LEAST, choose_number, fit_mixture, refit
+from isost._tools.mixture import choose_mixture, fit_mixture, refit
 
 _CHOOSING = 5000  # landmarks that starts are tried on, and by which the number of clusters is chosen
 _ROWS = 2**18
@@ -20,54 +20,25 @@ def draw_landmarks(n: int, most: int, rng: np.random.Generator) -> np.ndarray:
     return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
 
 
-def lower_half(depth: np.ndarray) -> np.ndarray:
-    """(n,) bool, rows below the median depth; or at the lowest depth, where that is the median itself.
-
-    Raises
-    ------
-    ValueError
-        If a half has too few rows to tell clusters in: none where all lie at one depth.
-    """
-    part = depth < max(np.median(depth), np.unique(depth)[:2][-1])
-    below, above = int(part.sum()), int((~part).sum())
-    if min(below, above) < LEAST:
-        raise ValueError(
-            f"n_clusters: expected {LEAST} places or more in the lower and the upper half of the stack, which choose "
-            f"it together, found {below} and {above}. Next: give the number, n_clusters=5 for instance."
-        )
-    return part
-
-
 def mixture_clusters(
-    x: np.ndarray, depth: np.ndarray, *, n_clusters: int | None, n_landmarks: int, rng: np.random.Generator
+    x: np.ndarray, *, n_clusters: int | None, n_landmarks: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[int, float]]:
     """Clusters of (n, q) rows by a mixture of Gaussians fitted to landmarks; see `isost._tools.mixture`.
 
-    Parameters
-    ----------
-    depth
-        (n,) depth of each row: the parts that have to agree on the number of clusters are the lower and upper half.
-
     Returns
     -------
-    (n,) int clusters, the largest first, and the agreement for each number that was tried.
-
-    Raises
-    ------
-    ValueError
-        If the number is not given, and the halves are too small to choose it.
+    (n,) int clusters, the largest first, and the valley between clusters for each number that was tried.
     """
     # components alike: the likelihood does not depend on their units, but where it is climbed from does
     spread = x.std(axis=0, dtype=np.float64)
     x = ((x - x.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1)).astype(np.float32)
-    rows = draw_landmarks(len(x), min(n_landmarks, _CHOOSING), rng)
-    few = x[rows].astype(np.float64)
-    agreement: dict[int, float] = {}
+    few = x[draw_landmarks(len(x), min(n_landmarks, _CHOOSING), rng)].astype(np.float64)
     if n_clusters is None:
-        n_clusters, agreement = choose_number(few, lower_half(depth[rows]), rng, spread)
-    model = fit_mixture(few, n_clusters, rng, spread)
+        model, valleys = choose_mixture(few, rng, spread)
+    else:
+        model, valleys = fit_mixture(few, n_clusters, rng, spread), {}
     model = refit(model, x[draw_landmarks(len(x), n_landmarks, rng)].astype(np.float64))
-    return by_size(_in_blocks(model.predict, x)), agreement
+    return by_size(_in_blocks(model.predict, x)), valleys
 
 
 def leiden_clusters(

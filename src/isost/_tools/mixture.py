@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
+
+from isost._logging import logger
 
 MOST = 10  # clusters that are tried where their number is not given
 STARTED_ON = 500  # rows: as many clusters can be found at most
@@ -15,9 +17,10 @@ _LEADING = 5  # columns that some of the starts see
 _BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
 _SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
-_GOOD = 0.95  # agreement; a coarser division of what is there is found again at least as well, so the largest counts
+_APART = 0.4  # places in the middle between clusters, over those at either: as many, where a gradient is divided
+_LINE = np.linspace(-0.2, 1.2, 57)  # from the mean of a cluster, 0, to that of another, 1
+_BLUR = 0.12  # of the density along it
 _ROWS_EACH = 5  # of a cluster, at the least
-LEAST = 2 * _ROWS_EACH  # rows of a part that has a say in the number of clusters
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,34 +82,54 @@ def fit_mixture(x: np.ndarray, n_clusters: int, rng: np.random.Generator, spread
     return max((_climb(one, x, second, _LONG) for one in brief[:_KEPT]), key=lambda one: one.likelihood)
 
 
-def choose_number(
-    x: np.ndarray, part: np.ndarray, rng: np.random.Generator, spread: np.ndarray | None = None
-) -> tuple[int, dict[int, float]]:
-    """Choose the number of clusters that two parts of the tissue agree on best.
-
-    A mixture is fitted to each part by itself, and both label all rows; clusters that are there in the tissue are
-    found in both parts, those that divide a gradient somewhere are not.
+def choose_mixture(
+    x: np.ndarray, rng: np.random.Generator, spread: np.ndarray | None = None
+) -> tuple[Mixture, dict[int, float]]:
+    """Fit mixtures of 2 to 10 clusters and choose the largest number whose clusters stand apart.
 
     Parameters
     ----------
-    part
-        (n,) bool, which of the two parts a row lies in.
-    spread
+    x, rng, spread
         See `fit_mixture`.
 
     Returns
     -------
-    The largest number with an agreement of at least 0.95, or the one with the best where none reaches that; and the
-    agreement, the adjusted Rand index between the two labellings, for each number from 2 to 10.
+    The mixture, and the valley (`valley`) of each number that was tried. If none is 0.4 or less, the number with the
+    deepest is taken, and the log says so.
     """
-    agreement = {}
+    tried, valleys = {}, {}
     for n_clusters in range(2, MOST + 1):
-        if min(part.sum(), (~part).sum()) < _ROWS_EACH * n_clusters:
+        if len(x) < _ROWS_EACH * n_clusters:
             break
-        first, second = (fit_mixture(x[rows], n_clusters, rng, spread).predict(x) for rows in (part, ~part))
-        agreement[n_clusters] = float(adjusted_rand_score(first, second))
-    good = [number for number, share in agreement.items() if share >= _GOOD]
-    return max(good) if good else max(agreement, key=lambda number: agreement[number], default=1), agreement
+        tried[n_clusters] = fit_mixture(x, n_clusters, rng, spread)
+        valleys[n_clusters] = valley(tried[n_clusters], x)
+    if not tried:
+        return fit_mixture(x, 1, rng, spread), {}
+    apart = [number for number, depth in valleys.items() if depth <= _APART]
+    if not apart:
+        logger.warning("spatial_clusters: no number of clusters from 2 to %d stands apart; they divide what changes "
+                       "gradually. Next: give n_clusters if it is known", max(tried))  # fmt: skip
+    return tried[max(apart) if apart else min(valleys, key=lambda number: valleys[number])], valleys
+
+
+def valley(mixture: Mixture, x: np.ndarray) -> float:
+    """Say how much fewer rows lie between clusters than in them: 0 for none, 1 for as many, as where a gradient is cut.
+
+    Rows of two clusters are looked at along their discriminant: the density at its lowest point between the means over
+    that at the lower of the peaks to either side. Of all pairs of K clusters the mean over the K - 1 highest counts.
+    """
+    cluster, found = mixture.predict(x), []
+    for one, other in combinations(range(len(mixture.means)), 2):
+        way = mixture.means[other] - mixture.means[one]
+        towards = mixture.precision @ way
+        rows = (cluster == one) | (cluster == other)
+        place = (x[rows] - mixture.means[one]) @ towards / max(float(way @ towards), 1e-300)
+        density = np.exp(-0.5 * ((place[:, None] - _LINE) / _BLUR) ** 2).sum(axis=0)
+        middle = np.flatnonzero((_LINE > 0.2) & (_LINE < 0.8))
+        lowest = int(middle[density[middle].argmin()])
+        peak = min(density[:lowest].max(), density[lowest:].max())
+        found.append(float(density[lowest] / peak) if peak > 0 else 1.0)
+    return float(np.sqrt(np.mean(np.square(np.sort(found)[-(len(mixture.means) - 1) :]))))
 
 
 def refit(mixture: Mixture, x: np.ndarray) -> Mixture:

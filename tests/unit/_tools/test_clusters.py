@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from isost._tools.clusters import by_size, draw_landmarks, leiden_clusters, lower_half, mixture_clusters
-from isost._tools.mixture import choose_number, fit_mixture, from_shares
+from isost._tools.clusters import by_size, draw_landmarks, leiden_clusters, mixture_clusters
+from isost._tools.mixture import choose_mixture, fit_mixture, from_shares, valley
 
 
 def sheets(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,45 +41,52 @@ def test_the_likelihood_is_that_of_gaussians() -> None:
 
 
 def test_a_gradient_makes_no_clusters() -> None:
-    x, group, depth = sheets(1500)
-    found, agreement = mixture_clusters(
-        x, np.random.default_rng(1).random(1500), n_clusters=None, n_landmarks=1000, rng=np.random.default_rng(0)
-    )
-    assert found.max() + 1 == 3 and agreement[3] > 0.95 > agreement[4]
+    x, group, _ = sheets(1500)
+    found, valleys = mixture_clusters(x, n_clusters=None, n_landmarks=1000, rng=np.random.default_rng(0))
+    assert found.max() + 1 == 3 and valleys[3] < 0.1 and min(valleys[k] for k in range(4, 11)) > 0.4
     assert adjusted_rand_score(group, found) > 0.95
 
 
+def test_where_nothing_stands_apart_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (2000, 1)) * [3.0, 1.0, 0.5] + rng.normal(0, 0.1, (2000, 3))
+    with caplog.at_level(logging.WARNING, logger="isost"):
+        valleys = choose_mixture(x, np.random.default_rng(0))[1]
+    assert min(valleys.values()) > 0.6 and "no number of clusters from 2 to 10 stands apart" in caplog.text
+
+
+@pytest.mark.parametrize("distance", [2.0, 3.0, 5.0, 8.0])
+def test_a_valley_is_that_of_the_density(distance: float) -> None:
+    """Of two Gaussians, of which the density at the middle over that at the peaks is known."""
+    x = np.random.default_rng(0).normal(size=(20_000, 2)) + np.repeat([[0.0, 0.0], [distance, 0.0]], 10_000, axis=0)
+    mixture = from_shares(np.repeat(np.eye(2), 10_000, axis=0), x, x.T @ x / len(x))
+    along = np.linspace(0, distance, 200)
+    # the blur of the density widens both
+    wide = np.hypot(1.0, 0.12 * distance)
+    density = np.exp(-0.5 * (along / wide) ** 2) + np.exp(-0.5 * ((along - distance) / wide) ** 2)
+    assert valley(mixture, x) == pytest.approx(density[100] / density.max(), abs=0.05)
+
+
 def test_landmarks_agree_with_all_places() -> None:
-    x, _, depth = sheets(3000)
+    x = sheets(3000)[0]
     few, every = (
-        mixture_clusters(x, depth, n_clusters=3, n_landmarks=n, rng=np.random.default_rng(0))[0] for n in (400, 3000)
+        mixture_clusters(x, n_clusters=3, n_landmarks=n, rng=np.random.default_rng(0))[0] for n in (400, 3000)
     )
     assert adjusted_rand_score(few, every) > 0.95
 
 
 def test_units_and_order_of_rows_do_not_matter() -> None:
-    x, _, depth = sheets(600)
+    x = sheets(600)[0]
     order = np.random.default_rng(5).permutation(600)
-    one = mixture_clusters(x, depth, n_clusters=3, n_landmarks=600, rng=np.random.default_rng(0))[0]
-    scaled = mixture_clusters(x * 100 + 3, depth, n_clusters=3, n_landmarks=600, rng=np.random.default_rng(0))[0]
-    other = mixture_clusters(x[order], depth[order], n_clusters=3, n_landmarks=600, rng=np.random.default_rng(0))[0]
+    one = mixture_clusters(x, n_clusters=3, n_landmarks=600, rng=np.random.default_rng(0))[0]
+    scaled = mixture_clusters(x * 100 + 3, n_clusters=3, n_landmarks=600, rng=np.random.default_rng(0))[0]
+    other = mixture_clusters(x[order], n_clusters=3, n_landmarks=600, rng=np.random.default_rng(0))[0]
     assert adjusted_rand_score(one, scaled) > 0.98 and adjusted_rand_score(one[order], other) > 0.98
 
 
 def test_the_number_is_one_where_there_are_too_few_rows() -> None:
-    assert choose_number(np.zeros((6, 2)), np.arange(6) < 3, np.random.default_rng(0)) == (1, {})
-
-
-@pytest.mark.parametrize(("sizes", "below"), [((40, 40), 40), ((90, 10), 90), ((10, 90), 10), ((20, 60, 20), 20)])
-def test_halves_of_few_depths(sizes: tuple[int, ...], below: int) -> None:
-    depth = np.repeat(np.arange(len(sizes)) * 50.0, sizes)
-    assert np.array_equal(lower_half(depth), np.arange(len(depth)) < below)
-
-
-@pytest.mark.parametrize(("sizes", "message"), [((50,), "found 0 and 50. Next"), ((41, 9), "found 41 and 9. Next")])
-def test_halves_that_there_are_not(sizes: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=f"n_clusters: expected 10 places or more.*{message}"):
-        lower_half(np.repeat(np.arange(len(sizes)), sizes))
+    mixture, valleys = choose_mixture(np.zeros((6, 2)), np.random.default_rng(0))
+    assert len(mixture.weights) == 1 and valleys == {}
 
 
 def test_leiden_through_landmarks() -> None:
