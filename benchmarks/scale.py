@@ -8,6 +8,8 @@ its peak lies above the process before it. The floor of a stage is the larger of
 over the speed of a matrix product plus neighbours over the speed of SciPy's k-d tree, all measured in the same run on
 the same threads; rounds of solvers, evaluations of drifts and neighbours are counted in the run.
 
+Sizes that are in the JSON file already are not measured again.
+
 All of the motion and change that couplings show is believed, so that every stage has its full work, however little
 moves between sections so close.
 
@@ -359,8 +361,10 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(args.one, args.one.parent)))
         return
-    runs = []
+    runs = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
     for n_sections, n_cells in (map(int, size.split("x")) for size in args.sizes):
+        if any(run["sections"] == n_sections and run["cells"] == n_sections * n_cells for run in runs):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stack.h5ad"
             make(path, n_cells, n_sections)
@@ -372,12 +376,12 @@ def main() -> None:
         print(
             f"{runs[-1]['cells']:,} cells: {total(runs[-1]):.0f} s, {runs[-1]['process_gib']:.1f} GiB", file=sys.stderr
         )
-        growth = exponents(runs)
-        args.out.write_text(json.dumps({"runs": runs, "exponents": growth}, indent=1))
+        runs.sort(key=lambda run: run["cells"])
+        args.out.write_text(json.dumps({"runs": runs, "exponents": exponents(runs)}, indent=1))
     print(
         f"On {runs[-1]['device']}, {runs[-1]['threads']} threads; {runs[-1]['imported_gib']:.2f} GiB when imported.\n"
     )
-    print(show(runs, growth))
+    print(show(runs, exponents(runs)))
     if args.picture:
         draw(runs, args.picture)
 

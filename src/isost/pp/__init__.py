@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isost.pp._embed import embed
+    from isost.pp._image_features import image_features
     from isost.pp._stack_sections import stack_sections
 
-__all__ = ["embed", "stack_sections"]
+__all__ = ["embed", "image_features", "stack_sections"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Images between the sections: what they show, where they lie, and what of the expression follows them."""
