@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,14 @@ class FieldValue:
     density: np.ndarray
 
 
+class Guidance(Protocol):
+    """What is known of the scores besides the cells, at any place: (n, 3) to (n, P + Q); and the stack without it."""
+
+    def at(self, coords: np.ndarray) -> np.ndarray: ...
+
+    def left(self, stack: Stack) -> Stack: ...
+
+
 class Field:
     """Posterior mean of a Gaussian process over the carried cells, and the density of cells.
 
@@ -61,6 +69,8 @@ class Field:
         Simple predictor that the field is drawn towards.
     settling
         How far the expression of carried cells follows the field.
+    guide
+        What is known of the scores besides: the process is that of what it leaves of them.
     """
 
     def __init__(
@@ -73,9 +83,12 @@ class Field:
         calibration: Calibration | None = None,
         blend: Blend | None = None,
         settling: Settling | None = None,
+        guide: Guidance | None = None,
     ) -> None:
         self.model = model
         self.stack = stack
+        self.guide = guide
+        self._left = guide.left(stack) if guide else stack
         self.hyper = hyper
         self.width = float(width)
         self.density_floor = float(density_floor)
@@ -83,17 +96,18 @@ class Field:
         self.blend = blend
         self.settling = settling or Settling(0.0, np.zeros(stack.n_features))
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
-        self._centre = stack.scores.mean(axis=0, dtype=np.float64)
-        self._paths = Paths(model, stack)
+        self._centre = self._left.scores.mean(axis=0, dtype=np.float64)
+        self._paths = Paths(model, self._left)
         self._gaps: dict[int, GapField] = {}
         self._densities: dict[float, KernelPlane] = {}
 
     @classmethod
-    def fit(cls, model: SDEModel, stack: Stack, *, settle: bool = True) -> Field:
+    def fit(cls, model: SDEModel, stack: Stack, *, settle: bool = True, guide: Guidance | None = None) -> Field:
         """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
-        hyper = estimate(stack, views=aligned_views(model, stack))
-        field = cls(model, stack, hyper, _WIDTH * spacing_of(stack))
-        field.calibration, field.blend, settling = calibrate(model, stack, hyper, field._centre, settle=settle)
+        left = guide.left(stack) if guide else stack
+        hyper = estimate(left, views=aligned_views(model, left))
+        field = cls(model, stack, hyper, _WIDTH * spacing_of(stack), guide=guide)
+        field.calibration, field.blend, settling = calibrate(model, left, hyper, field._centre, settle=settle)
         field.settling = settling or field.settling
         density = []
         for section in range(stack.n_sections):
@@ -115,6 +129,8 @@ class Field:
             mean[rows] += share * gap.mean_at(place, z)
             if with_variance:
                 var[rows] += share * gap.variance_at(place, z)
+        if self.guide:
+            mean += self.guide.at(coords)
         return FieldValue(mean, var, self.density(coords))
 
     def draw(self, z: float, generator: torch.Generator, n: float | None = None) -> Cells:
@@ -122,12 +138,17 @@ class Field:
         return self.settle(thin(carry(self.model, self.stack, z, generator=generator), generator, n))
 
     def settle(self, cells: Cells) -> Cells:
-        """Let the expression of cells carried to one depth follow the field."""
+        """Let the expression of cells carried to one depth follow the guide, and beside it the field."""
         z, depths = cells.coords[:1, 2], self.stack.depths
-        if not self.settling.share or not len(z) or z in depths:
+        if not len(z) or z in depths:
+            return cells
+        if self.guide:
+            change = self.guide.at(cells.coords) - self.guide.at(self.stack.coords[cells.row])
+            cells = replace(cells, features=cells.features + change[:, : self.stack.n_features])
+        if not self.settling.share:
             return cells
         gap = int(np.clip(np.searchsorted(depths, z[0]) - 1, 0, len(depths) - 2))
-        return settle(cells, self._gap(gap), self.stack, self.settling.share)
+        return settle(cells, self._gap(gap), self._left, self.settling.share)
 
     def std(self, value: FieldValue) -> np.ndarray:
         """Return the standard deviation ``(n, P)`` of the features."""
@@ -155,7 +176,7 @@ class Field:
     def __copy__(self) -> Field:
         """Copy without the gaps that were solved: another thread solves those that it is asked for."""
         other = Field.__new__(Field)
-        other.__dict__ |= self.__dict__ | {"_gaps": {}, "_densities": {}, "_paths": Paths(self.model, self.stack)}
+        other.__dict__ |= self.__dict__ | {"_gaps": {}, "_densities": {}, "_paths": Paths(self.model, self._left)}
         return other
 
     def __getstate__(self) -> dict[str, object]:
@@ -167,7 +188,7 @@ class Field:
         there = torch.device(state.pop("_device"))
         self.__dict__ |= state | {"_gaps": {}, "_densities": {}}
         self.model.to("cuda" if there.type == "cuda" and torch.cuda.is_available() else "cpu")
-        self._paths = Paths(self.model, self.stack)
+        self._paths = Paths(self.model, self._left)
 
     def state(self) -> dict[str, np.ndarray]:
         blend = self.blend or Blend(0.0, 0.0, np.zeros(self.stack.n_scores))
@@ -181,14 +202,16 @@ class Field:
         }  # fmt: skip
 
     @classmethod
-    def from_state(cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray]) -> Field:
+    def from_state(
+        cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray], guide: Guidance | None = None
+    ) -> Field:
         hyper = Hyperparameters(state["length"], state["depth_length"], state["ratio"], state["noise"])
         calibration = Calibration(state["score_factor"], state["gene_factor"])
         width, sharpness, gain = (float(value) for value in state["blend"])
         blend = Blend(width, sharpness, state["blend_weight"], gain) if width else None
         settling = Settling(float(state["settled"]), state["diffusion"])
         floor = float(state["density_floor"])
-        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling)
+        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling, guide)
 
     def _gap(self, gap: int) -> GapField:
         if gap not in self._gaps:

@@ -35,24 +35,27 @@ def local_features(image: da.Array, mask: da.Array, kernel_sizes: Sequence[int],
     -------
     (c * (1 + 2 * len(kernel_sizes)), z, y, x) float32, lazy.
     """
-    reach = max(kernel_sizes, default=1) // 2
-    deep = reach if volumetric else 0
+    widest = max(kernel_sizes, default=1) // 2
+    reach = tuple(min(widest, length) for length in image.shape[1:])
+    reach = reach if volumetric else (0, *reach[1:])
     shape = (max(1, image.shape[1]) if volumetric else 1, _CHUNK, _CHUNK)
     image = image.rechunk((1, *shape)).astype(np.float32)
     mask = mask.rechunk(shape)
     n_kinds = 1 + 2 * len(kernel_sizes)
-    depth = {0: deep, 1: reach, 2: reach}
+    depth = dict(enumerate(reach))
     found = [
         da.map_overlap(
             _block, channel, mask, depth=[depth, depth], boundary=[np.nan, False], trim=False, dtype=np.float32,
-            new_axis=0, chunks=((n_kinds,), *channel.chunks), sizes=tuple(kernel_sizes), reach=(deep, reach, reach),
+            new_axis=0, chunks=((n_kinds,), *channel.chunks), sizes=tuple(kernel_sizes), reach=reach, deep=volumetric,
         )
         for channel in image
     ]  # fmt: skip
     return da.concatenate(found, axis=0)
 
 
-def _block(image: np.ndarray, mask: np.ndarray, *, sizes: Sequence[int], reach: Sequence[int]) -> np.ndarray:
+def _block(
+    image: np.ndarray, mask: np.ndarray, *, sizes: Sequence[int], reach: Sequence[int], deep: bool
+) -> np.ndarray:
     """Features of a block that has the pixels about it on every side, without these."""
     inside = mask.astype(bool) & np.isfinite(image)
     inner = tuple(slice(width, length - width) for width, length in zip(reach, image.shape, strict=True))
@@ -62,7 +65,7 @@ def _block(image: np.ndarray, mask: np.ndarray, *, sizes: Sequence[int], reach: 
     share = inside.astype(np.float64)
     found = [image[inner]]
     for size in sizes:
-        box = (size if reach[0] else 1, size, size)
+        box = (size if deep else 1, size, size)
         n, first, second = (uniform_filter(what, box, mode="constant") for what in (share, values, values**2))
         n = np.maximum(n[inner], 1e-12)
         mean = first[inner] / n

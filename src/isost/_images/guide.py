@@ -1,0 +1,152 @@
+"""What of the expression follows an image, beyond what the neighbouring sections tell already.
+
+Inner sections are left out one at a time. There the field of the others errs by e, and what the image shows differs by
+d from what a field of the image's own features, over the same cells, would have said: e is regressed on d (ridge), and
+a score is believed to follow the image as far as sections that the regression never saw say. The field is then that of
+the scores less what follows the image, which is added back wherever an image lies (kriging with an external drift).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from isost._core.covariance import estimate
+from isost._core.gap import GapField, aligned_views
+from isost._core.model import SDEModel
+from isost._core.paths import Paths
+from isost._core.stack import Stack
+from isost._images.planes import ImagePlanes
+
+_MOST_SECTIONS, _MOST_CELLS = 8, 4000
+_RIDGES = np.geomspace(1e-4, 10.0, 11)  # of the mean square of a feature
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """Part of the scores that is linear in the features of images.
+
+    Attributes
+    ----------
+    planes
+        The images.
+    offset, scale
+        (C,) of the features.
+    weight
+        (S, C) of the scaled features in each score.
+    gain
+        (S,) share of the squared error of sections left out that the images took away; 0 where they are not believed.
+    """
+
+    planes: ImagePlanes
+    offset: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    gain: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def at(self, coords: np.ndarray) -> np.ndarray:
+        """Part (n, S) float32 of the scores at places (n, 3); 0 where no image shows tissue."""
+        scaled = (self.planes.at(coords) - self.offset) / self.scale
+        return (np.nan_to_num(scaled, nan=0.0) @ self.weight.T).astype(np.float32)
+
+    def left(self, stack: Stack) -> Stack:
+        """Stack without what follows the images."""
+        part, n = self.at(stack.coords), stack.n_features
+        remainder = stack.remainder
+        if remainder is not None:
+            remainder = replace(remainder, scores=remainder.scores - part[:, n:])
+        return replace(stack, features=stack.features - part[:, :n], remainder=remainder)
+
+
+def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | None:
+    """Find what follows the images; None where there is nothing, or too few sections to say.
+
+    Parameters
+    ----------
+    model, stack
+        What carries the cells, and the cells.
+    planes
+        Images among the sections.
+    """
+    inner = np.arange(1, stack.n_sections - 1)
+    inner = inner[planes.covers(stack.depths[inner])]
+    if len(inner) < 2 or not stack.n_scores:
+        return None
+    asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
+    shown = _known(planes.at(stack.coords), stack)
+    offset, scale = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
+    scale = np.where(scale > 0, scale, 1.0)
+    shown = ((shown - offset) / scale).astype(np.float32)
+    joint = replace(stack, features=np.hstack([stack.scores, shown]), remainder=None)
+    hyper = estimate(joint, views=aligned_views(model, joint))
+    centre = joint.features.mean(axis=0, dtype=np.float64)
+    n_scores, parts = stack.n_scores, []
+    for k in asked.tolist():
+        rest = joint.select([other for other in range(stack.n_sections) if other != k])
+        rows = np.random.default_rng(0).permutation(np.arange(stack.starts[k], stack.starts[k + 1]))[:_MOST_CELLS]
+        off = joint.features[rows] - GapField(Paths(model, rest, only=k - 1), k - 1, hyper, centre).mean(
+            joint.coords[rows]
+        )
+        parts.append((off[:, n_scores:].astype(np.float64), off[:, :n_scores].astype(np.float64)))
+    weight, gain = regress(parts, hyper.noise[:n_scores])
+    return Guide(planes, offset, scale, weight, gain) if (gain > 0).any() else None
+
+
+def regress(parts: Sequence[tuple[np.ndarray, np.ndarray]], noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression of errors on deviations, believed as far as parts that it never saw say.
+
+    Parameters
+    ----------
+    parts
+        Of each left-out section deviations (n, C) and errors (n, S).
+    noise
+        (S,) unit of the squared errors.
+
+    Returns
+    -------
+    Weights (S, C), and the share (S,) of squared error that they take from parts left out; 0 for what is not believed.
+    """
+    squares = [(d.T @ d / len(d), d.T @ e / len(d)) for d, e in parts]
+    n, unit = len(parts), np.maximum(noise, _TINY)
+    total, cross = sum(square for square, _ in squares), sum(product for _, product in squares)
+    level = max(float(np.trace(total)) / len(total), _TINY)
+    eye = level * np.eye(len(total))
+    along, own = np.zeros((2, len(_RIDGES), n, len(noise)))
+    for number, (square, product) in enumerate(squares):
+        for index, ridge in enumerate(_RIDGES):
+            unseen = np.linalg.solve(total - square + ridge * eye, cross - product)
+            along[index, number] = (unseen * product).sum(axis=0)
+            own[index, number] = np.einsum("cs,cd,ds->s", unseen, square, unseen)
+    best = int(((2 * along - own).sum(axis=1) / unit).sum(axis=1).argmax())
+    along, own = along[best], own[best]
+    # as far as the parts agree: their mean share less a standard error
+    share = along / np.maximum(own, _TINY)
+    sure = along.sum(axis=0) / np.maximum(own.sum(axis=0), _TINY) - share.std(axis=0, ddof=1) / np.sqrt(n)
+    sure = np.clip(sure, 0.0, 1.0)
+    error = np.stack([(e**2).mean(axis=0) for _, e in parts]).sum(axis=0)
+    gain = (2 * sure * along.sum(axis=0) - sure**2 * own.sum(axis=0)) / np.maximum(error, _TINY)
+    sure[gain <= 0] = 0.0
+    weight = np.linalg.solve(total + _RIDGES[best] * eye, cross).T * sure[:, None]
+    return weight, np.maximum(gain, 0.0) * (sure > 0)
+
+
+def _known(shown: np.ndarray, stack: Stack) -> np.ndarray:
+    """Give cells where no image shows tissue what the nearest cell of their section has, or the mean of all."""
+    missing = ~np.isfinite(shown).all(axis=1)
+    if missing.all():
+        raise ValueError(
+            "images: expected tissue where cells were measured, found none at any cell. Next: look at the frame, the "
+            "depths and the unit of the images, or align them with isost.pp.align_images."
+        )
+    for section in range(stack.n_sections):
+        rows = np.arange(stack.starts[section], stack.starts[section + 1])
+        known, other = rows[~missing[rows]], rows[missing[rows]]
+        if len(known) and len(other):
+            shown[other] = shown[known[cKDTree(stack.coords[known, :2]).query(stack.coords[other, :2])[1]]]
+        elif len(other):
+            shown[other] = shown[~missing].mean(axis=0)
+    return shown
