@@ -347,6 +347,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     for ax, label in zip(axes, ("seconds", "peak memory, GiB"), strict=True):
         ax.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
         ax.spines[["top", "right"]].set_visible(False)
+    axes[1].set_ylim(bottom=0.02)  # a stage that takes less shows nothing
     figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=150)
 
