@@ -4,8 +4,8 @@
 
 A bending phantom. Cells are carried noise-free over a gap by the same fitted drifts in float32, under bfloat16 autocast
 and compiled; and the drifts are trained again under bfloat16 (on a CPU that of the shape alone, as SciPy, which pools
-graphs there, knows no bfloat16). Differences are of places where cells arrive, in
-spacings of cells (root mean square), beside those between two seeds of the training. Seconds are of the clock.
+graphs there, knows no bfloat16). Differences are of places where cells arrive, in spacings of cells (root mean square),
+beside those between two seeds of the training. Seconds are of the clock.
 """
 
 from __future__ import annotations

@@ -4,17 +4,20 @@
 
 Phantoms of 1,122 genes, 50 components, voxels of 50 µm: 54 sections of 2,000 to 20,000 cells, and 100 of 40,000. Every
 size runs in a process of its own, its counts on disk. Peak memory is of the whole process, and a stage's own is what
-its peak lies above the process before it. The floor of a stage is the larger of bytes over bandwidth and of operations
-over the speed of a matrix product plus neighbours over the speed of SciPy's k-d tree, all measured in the same run on
-the same threads; rounds of solvers, evaluations of drifts and neighbours are counted in the run.
+its peak lies above the process before it. The floor of a stage is the larger of bytes over bandwidth and operations
+over the speed of a matrix product, both the fastest that were measured after any size, on the same threads; rounds of
+solvers and evaluations of drifts are counted in the run. In brackets the ratio to the floor and what SciPy's k-d tree
+takes at least for the neighbours that were looked up, which no floor knows of but no implementation does without.
 
-Sizes that are in the JSON file already are not measured again.
+Sizes that are in the JSON file already, of this version and as many threads, are not measured again. `--genes` writes
+all genes instead of the components, a volume much larger than the memory it is made in.
 
 All of the motion and change that couplings show is believed, so that every stage has its full work, however little
 moves between sections so close.
 
 Exponents are slopes of log seconds, and of the log of what the peak lies above the process that has only imported
-isost, over the log of all cells: over all sizes, and in brackets over the last two, where constants count for least.
+isost, over the log of all cells: over all sizes, and in brackets over the last two, where constants count for least;
+none where a stage takes less than 0.1 GiB.
 """
 
 from __future__ import annotations
@@ -169,7 +172,7 @@ def counted(meter: Meter) -> Iterator[None]:
         yield
 
 
-def measure(path: Path, folder: Path) -> dict[str, Any]:
+def measure(path: Path, folder: Path, *, all_genes: bool = False) -> dict[str, Any]:
     """Every stage of one size, in this process."""
     import anndata as ad
     import torch
@@ -201,11 +204,14 @@ def measure(path: Path, folder: Path) -> dict[str, Any]:
             patch.object(stream, "move_zarr", meter.around("write", stream.move_zarr)),
             meter.stage("volume"),
         ):
-            sdata = isost.tl.reconstruct(None, fitted=fitted, voxel_size=VOXEL, output=folder / "out.zarr", rng=0)
+            genes = list(adata.var_names) if all_genes else None
+            output = folder / "out.zarr"
+            sdata = isost.tl.reconstruct(None, fitted=fitted, voxel_size=VOXEL, genes=genes, output=output, rng=0)
     stack = fitted.stack
     return {
         "cells": stack.n_cells, "sections": stack.n_sections, "scores": stack.n_scores, "nnz": nnz,
-        "device": fitted.params["device"], "threads": torch.get_num_threads(),
+        "device": fitted.params["device"], "threads": torch.get_num_threads(), "version": isost.__version__,
+        "volume_gib": sum(image.nbytes for image in map(_largest, sdata.images.values())) / 2**30,
         "voxels": int(np.prod(sdata.attrs["isost"]["shape"])),
         "inside": sdata.tables["isost_voxels"].n_obs if "isost_voxels" in sdata.tables else None,
         "drawn": sdata.tables["isost_cells"].n_obs,
@@ -213,6 +219,12 @@ def measure(path: Path, folder: Path) -> dict[str, Any]:
         "peak_gib": {name: peak / 2**30 for name, peak in meter.peak.items()},
         "process_gib": meter.highest / 2**30, "imported_gib": imported / 2**30,
     }  # fmt: skip
+
+
+def _largest(image: Any) -> Any:
+    from spatialdata import get_pyramid_levels
+
+    return next(iter(get_pyramid_levels(image))) if hasattr(image, "children") else image
 
 
 def speeds() -> dict[str, float]:
@@ -254,10 +266,9 @@ def _best(work: Any, n: int = 5) -> float:
 def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
     """Seconds that the bytes and operations of a stage take at least at the speeds of this machine.
 
-    Counted are the arithmetic and the neighbours that the method prescribes: layers of the drift network at every
-    evaluation, the entries of a coupling at every scaling, the grids of the field at every iteration, all neighbours
-    that are looked up; and each array read and written once. Building trees, sorts, eigenvectors, activations and the
-    variances of the field count nothing.
+    Counted is the arithmetic that the method prescribes: layers of the drift network at every evaluation, the entries
+    of a coupling at every scaling, the grids of the field at every iteration; and each array read and written once.
+    Neighbour searches, sorts, eigenvectors, activations and the variances of the field count nothing.
     """
     n, nnz, scores, voxels = run["cells"], run["nnz"], run["scores"], run["voxels"]
     inside, drawn = run["inside"] or voxels, run["drawn"]
@@ -267,12 +278,11 @@ def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
     drift = 2 * (3 * 4 * WIDTH + 2 * 4 * WIDTH**2 + 2 * WIDTH)  # multiply and add, in three layers and the last
 
     def least(stage: str, moved: float = 0.0, operations: float = 0.0, written: float = 0.0, times: float = 1) -> float:
-        """Operations are two a product, of which an entry of a grid has 15 along each of two axes."""
+        """Operations are two a product, of which an entry of a grid has 17 along each of two axes."""
         counts = run["counts"].get(stage, {})
         plans = 4 * counts.get("scaled", 0) + 3 * COMPONENTS * counts.get("plan", 0)
-        operations += times * drift * counts.get("drift", 0) + plans + 2 * 2 * 15 * counts.get("grid", 0)
-        worked = operations / speed["operations"] + counts.get("neighbours", 0) / speed["neighbours"]
-        return max(moved / speed["memory"], worked, written / speed["disk"])
+        operations += times * drift * counts.get("drift", 0) + plans + 2 * 2 * 17 * counts.get("grid", 0)
+        return max(moved / speed["memory"], operations / speed["operations"], written / speed["disk"])
 
     return {
         # counts read and normalised once; their covariance; the scores
@@ -290,21 +300,33 @@ def floors(run: dict[str, Any], speed: dict[str, float]) -> dict[str, float]:
     }
 
 
+def with_floors(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add floors, and what the searches for neighbours take beside them, at the fastest speeds of all runs."""
+    speed = {name: max(run["speed"][name] for run in runs) for name in runs[0]["speed"]}
+    return [
+        run | {"floor": floors(run, speed),
+               "searches": {stage: counts.get("neighbours", 0) / speed["neighbours"]
+                            for stage, counts in run["counts"].items()}}
+        for run in runs
+    ]  # fmt: skip
+
+
 def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Slopes over log cells of log seconds, and of log memory beyond the imports: of all sizes, and of the last two."""
     cells = np.array([run["cells"] for run in runs], dtype=float)
 
-    def slopes(values: list[float]) -> list[float]:
+    def slopes(values: list[float], least: float) -> list[float]:
+        """None where there is but one size, or next to nothing of it."""
+        if len(set(cells)) < 2 or max(values) < least:
+            return []
         y = np.log(np.maximum(values, 1e-4))
-        if len(set(cells)) < 2:
-            return [float("nan")] * 2
         return [float(np.polyfit(np.log(cells)[part], y[part], 1)[0]) for part in (slice(None), slice(-2, None))]
 
     found = {}
     for name in STAGES:
         seconds = [run["seconds"][name] if name != "all" else total(run) for run in runs]
         peak = [run["peak_gib"][name] if name != "all" else run["process_gib"] - run["imported_gib"] for run in runs]
-        found[name] = {"seconds": slopes(seconds), "peak": slopes(peak)}
+        found[name] = {"seconds": slopes(seconds, 0.0), "peak": slopes(peak, 0.1)}
     return found
 
 
@@ -322,9 +344,10 @@ def show(runs: list[dict[str, Any]], growth: dict[str, dict[str, list[float]]]) 
             if name == "all":
                 entries.append(f"{total(run):.0f} s, {run['process_gib']:.1f} GiB")
                 continue
-            ratio = f", {run['seconds'][name] / run['floor'][name]:.1f} x" if name in run["floor"] else ""
-            entries.append(f"{run['seconds'][name]:.1f} s, {run['peak_gib'][name]:.2f} GiB{ratio}")
-        slopes = [f"{every:.2f} ({last:.2f})" for every, last in growth[name].values()]
+            took, floor = run["seconds"][name], run["floor"][name]
+            searched = took / (floor + run["searches"].get(name, 0.0))
+            entries.append(f"{took:.1f} s, {run['peak_gib'][name]:.2f} GiB, {took / floor:.0f} x ({searched:.1f} x)")
+        slopes = [f"{both[0]:.2f} ({both[1]:.2f})" if both else "" for both in growth[name].values()]
         lines.append(f"| {name} | " + " | ".join([*entries, *slopes]) + " |")
     return "\n".join(lines)
 
@@ -357,34 +380,41 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("scale.json"))
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="sections x cells of each, such as 54x2000")
+    parser.add_argument("--genes", action="store_true", help="write all genes, not the components")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # a stack to measure in this process
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(args.one, args.one.parent)))
+        print(json.dumps(measure(args.one, args.one.parent, all_genes=args.genes)))
         return
-    runs = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
+    kept = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
+    runs = [run for run in kept if (run["version"], run["threads"]) == _here()]
     for n_sections, n_cells in (map(int, size.split("x")) for size in args.sizes):
-        if any(run["sections"] == n_sections and run["cells"] == n_sections * n_cells for run in runs):
+        if any((run["sections"], run["cells"]) == (n_sections, n_sections * n_cells) for run in runs):
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stack.h5ad"
             make(path, n_cells, n_sections)
-            command = [sys.executable, __file__, "--one", str(path)]
+            command = [sys.executable, __file__, "--one", str(path), *(["--genes"] if args.genes else [])]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
-        speed = speeds()
-        runs[-1] |= {"speed": speed, "floor": floors(runs[-1], speed)}
-        print(
-            f"{runs[-1]['cells']:,} cells: {total(runs[-1]):.0f} s, {runs[-1]['process_gib']:.1f} GiB", file=sys.stderr
-        )
-        runs.sort(key=lambda run: run["cells"])
-        args.out.write_text(json.dumps({"runs": runs, "exponents": exponents(runs)}, indent=1))
-    print(
-        f"On {runs[-1]['device']}, {runs[-1]['threads']} threads; {runs[-1]['imported_gib']:.2f} GiB when imported.\n"
-    )
+        run = json.loads(done.stdout.splitlines()[-1]) | {"speed": speeds()}
+        print(f"{run['cells']:,} cells: {total(run):.0f} s, {run['process_gib']:.1f} GiB", file=sys.stderr)
+        runs = sorted([*runs, run], key=lambda run: run["cells"])
+        args.out.write_text(json.dumps({"runs": with_floors(runs), "exponents": exponents(runs)}, indent=1))
+    runs = with_floors(runs)
+    largest = runs[-1]
+    print(f"On {largest['device']}, {largest['threads']} threads; {largest['imported_gib']:.2f} GiB when imported; "
+          f"images of {largest['volume_gib']:.1f} GiB with {largest['cells']:,} cells.\n")  # fmt: skip
     print(show(runs, exponents(runs)))
     if args.picture:
         draw(runs, args.picture)
+
+
+def _here() -> tuple[str, int]:
+    import torch
+
+    import isost
+
+    return isost.__version__, torch.get_num_threads()
 
 
 if __name__ == "__main__":

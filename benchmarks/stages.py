@@ -30,10 +30,11 @@ from isost.tl import _fit, _stream
 
 STAGES = {
     "embed": (isost.pp, "embed"),
-    "read": (_fit, "read_stack"),
+    "stack": (_fit, "read_stack"),
     "couple": (bridge.BridgeObjective, "__init__"),
-    "train": (fit.Training, "run"),
+    "fit": (fit.Training, "run"),
     "field": (field.Field, "fit"),
+    "section": (isost.Reconstruction, "section"),
     "volume": (_stream, "stream_volume"),
     "write": (stream, "move_zarr"),
 }
@@ -83,6 +84,7 @@ def profiles(path: Path, output: Path) -> Profiles:
         adata = ad.read_h5ad(path, backed="r")
         isost.pp.embed(adata, n_comps=COMPONENTS)
         fitted = isost.tl.fit(adata, progress=False, rng=0)
+        fitted.section(float(fitted.stack.depths[:2].mean()), rng=0)
         isost.tl.reconstruct(None, fitted=fitted, voxel_size=VOXEL, output=output, rng=0)
     finally:
         for one in patches:

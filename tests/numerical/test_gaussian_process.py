@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy import sparse
 
+from isost._core import gaussian
 from isost._core.gaussian import Covariance, Planes, _banded, _conjugate_gradients, _folded, _reach, _root
 
 DEPTHS = np.array([0.0, 40.0, 100.0])
@@ -158,7 +160,11 @@ def test_an_axis_is_folded_only_where_there_are_no_cells(x: list[float], ends: t
     np.testing.assert_allclose(steps, np.minimum(np.diff(places_of), 10.0))
 
 
-def test_neither_order_nor_place_nor_unit_matter(cells: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_neither_order_nor_place_nor_unit_matter(
+    cells: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # where it stops at a thousandth, rounding decides on the last iteration
+    monkeypatch.setattr(gaussian, "_conjugate_gradients", partial(gaussian._conjugate_gradients, tol=1e-5))
     coords, plane, values = cells
     at, ratio = places(), np.full(3, 2.0)
     base = predict(coords, plane, values, 2.0, at)

@@ -20,7 +20,7 @@ def positions_at(
 ) -> dict[float, np.ndarray]:
     """Positions ``(n, 2)`` float64 of a section's cells carried noise-free to depths on one side of it.
 
-    By the midpoint rule, which is good enough with half as many steps as Euler's.
+    By the midpoint rule, whose error is of second order, with half as many steps as Euler's.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _followed(
         move = sign * step[:, None]
         for number in range(steps):
             start, begun, at = place, slope, depth
-            # half a step on, neighbours are the same
+            # half a step on, neighbours are taken to be the same
             place = start + drift(at + step / 2, start + begun * move / 2, near) * move
             depth = at + step
             reached = middle + (end - middle) * (number + 1) / steps

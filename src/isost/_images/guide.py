@@ -1,9 +1,10 @@
 """What of the expression follows an image, beyond what the neighbouring sections tell already.
 
 Inner sections are left out one at a time. There the field of the others errs by e, and what the image shows differs by
-d from what a field of the image's own features, over the same cells, would have said: e is regressed on d (ridge), and
-a score is believed to follow the image as far as sections that the regression never saw say. The field is then that of
-the scores less what follows the image, which is added back wherever an image lies (kriging with an external drift).
+d from what the same linear estimate would have made of what it shows at the cells of the others: e is regressed on d
+(ridge), and a score is believed to follow the image as far as sections that the regression never saw say. The field is
+then that of the scores less what follows the image, which is added back wherever an image lies (kriging with an
+external drift).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from isost._core.covariance import estimate
+from isost._core.covariance import Hyperparameters, estimate
 from isost._core.gap import GapField, aligned_views
 from isost._core.model import SDEModel
 from isost._core.paths import Paths
@@ -81,19 +82,33 @@ def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | Non
     offset, scale = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 0, scale, 1.0)
     shown = ((shown - offset) / scale).astype(np.float32)
-    joint = replace(stack, features=np.hstack([stack.scores, shown]), remainder=None)
-    hyper = estimate(joint, views=aligned_views(model, joint))
+    hyper = estimate(stack, views=aligned_views(model, stack))
+    groups, n_scores = hyper.groups(), stack.n_scores
+    joint = replace(stack, features=np.hstack([stack.scores, *[shown for _ in groups]]), remainder=None)
+    both = _with_images(hyper, shown.shape[1])
     centre = joint.features.mean(axis=0, dtype=np.float64)
-    n_scores, parts = stack.n_scores, []
+    off = []
     for k in asked.tolist():
         rest = joint.select([other for other in range(stack.n_sections) if other != k])
         rows = np.random.default_rng(0).permutation(np.arange(stack.starts[k], stack.starts[k + 1]))[:_MOST_CELLS]
-        off = joint.features[rows] - GapField(Paths(model, rest, only=k - 1), k - 1, hyper, centre).mean(
-            joint.coords[rows]
-        )
-        parts.append((off[:, n_scores:].astype(np.float64), off[:, :n_scores].astype(np.float64)))
-    weight, gain = regress(parts, hyper.noise[:n_scores])
+        gap = GapField(Paths(model, rest, only=k - 1), k - 1, both, centre)
+        off.append((joint.features[rows] - gap.mean(joint.coords[rows])).astype(np.float64))
+    weight, gain = np.zeros((n_scores, shown.shape[1])), np.zeros(n_scores)
+    for number, (_, columns) in enumerate(groups):
+        first = n_scores + number * shown.shape[1]
+        parts = [(one[:, first : first + shown.shape[1]], one[:, columns]) for one in off]
+        weight[columns], gain[columns] = regress(parts, hyper.noise[columns])
     return Guide(planes, offset, scale, weight, gain) if (gain > 0).any() else None
+
+
+def _with_images(hyper: Hyperparameters, n_features: int) -> Hyperparameters:
+    """Treat the features of images, once for each group of scores, like the scores of that group."""
+    alike = []
+    for covariance, columns in hyper.groups():
+        ratio = float(np.exp(np.log(hyper.ratio[columns]).mean()))
+        alike += [(covariance.length, covariance.depth_length, ratio, 1.0)] * n_features
+    own = np.stack([hyper.length, hyper.depth_length, hyper.ratio, hyper.noise], axis=1)
+    return Hyperparameters(*np.concatenate([own, np.array(alike)]).T)
 
 
 def regress(parts: Sequence[tuple[np.ndarray, np.ndarray]], noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

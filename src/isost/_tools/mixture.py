@@ -17,7 +17,7 @@ _LEADING = 5  # columns that some of the starts see
 _BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
 _SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
-_APART = 0.4  # places in the middle between clusters, over those at either: as many, where a gradient is divided
+_APART = 0.76  # places in the middle between clusters, over those at either: as many, where a gradient is divided
 _LINE = np.linspace(-0.2, 1.2, 57)  # from the mean of a cluster, 0, to that of another, 1
 _BLUR = 0.12  # of the density along it
 _ROWS_EACH = 5  # of a cluster, at the least
@@ -94,7 +94,7 @@ def choose_mixture(
 
     Returns
     -------
-    The mixture, and the valley (`valley`) of each number that was tried. If none is 0.4 or less, the number with the
+    The mixture, and the valley (`valley`) of each number that was tried. If none is 0.76 or less, the number with the
     deepest is taken, and the log says so.
     """
     tried, valleys = {}, {}
@@ -129,7 +129,7 @@ def valley(mixture: Mixture, x: np.ndarray) -> float:
         lowest = int(middle[density[middle].argmin()])
         peak = min(density[:lowest].max(), density[lowest:].max())
         found.append(float(density[lowest] / peak) if peak > 0 else 1.0)
-    return float(np.sqrt(np.mean(np.square(np.sort(found)[-(len(mixture.means) - 1) :]))))
+    return max(found)
 
 
 def refit(mixture: Mixture, x: np.ndarray) -> Mixture:

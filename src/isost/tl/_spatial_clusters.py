@@ -50,10 +50,9 @@ def spatial_clusters(
         takes gradients that run through all domains into the covariance. ``"leiden"``: communities of the graph of
         nearest neighbours, as in the paper, by igraph (``pip install 'isost[leiden]'``; igraph is under the GPL).
     n_clusters
-        Of the mixture; where it is known, give it. None: of 2 to 10, the largest whose clusters stand apart, with 0.4
-        times as many places or fewer in the middle between two clusters as in them (root mean square over the closest
-        pairs, one fewer than clusters; the log says where no number does so). No labels are used. Look at the
-        valleys in ``uns``: near 1, what is divided there changes gradually.
+        Of the mixture; where it is known, give it. None: of 2 to 10, the largest whose clusters stand apart, with 0.76
+        times as many places or fewer in the middle between any two clusters as in them; the log says where no number
+        does so. No labels are used. Look at the valleys in ``uns``: near 1, what is divided changes gradually.
     resolution, n_iterations, n_neighbors
         Of Leiden: resolution of the modularity, iterations, and neighbours of a place in the graph.
     n_landmarks

@@ -24,9 +24,9 @@ def spatial_features(
     *,
     sigma: float = 1.5,
     include_unsmoothed: bool = True,
-    n_comps: int = 20,
-    gradient_weight: float = 0.5,
-    position_weight: float = 0.2,
+    n_comps: int = 15,
+    gradient_weight: float = 0.2,
+    position_weight: float = 0.05,
     n_neighbors: int = 30,
     table_key: str = "isost_voxels",
     use_rep: str = "X_pca",
@@ -59,8 +59,7 @@ def spatial_features(
     include_unsmoothed
         Whether the 253 features, or the 203.
     n_comps
-        Principal components to keep; all where there are fewer. The paper keeps 10, of which spatial clusters do not
-        find the domains of phantoms as surely.
+        Principal components to keep; all where there are fewer. The paper keeps 10.
     gradient_weight, position_weight
         See above.
     n_neighbors
