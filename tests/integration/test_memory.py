@@ -47,7 +47,7 @@ def test_memory_does_not_grow_with_the_number_of_planes(tmp_path: Path, monkeypa
         )
         isost.pp.embed(adata, n_comps=20)
         fits.append(isost.tl.fit(adata, epochs=1, progress=False, rng=0))
-    for number, fitted in enumerate([fits[0], *fits]):  # once to make what stays, such as compiled code
+    for number, fitted in enumerate([*fits, *fits]):  # once to make what stays, such as compiled code and solved gaps
         tracemalloc.start()
         output = tmp_path / f"{number}.zarr"
         sdata = isost.tl.reconstruct(None, fitted=fitted, voxel_size=8, output=output, progress=False, rng=0)
@@ -55,6 +55,6 @@ def test_memory_does_not_grow_with_the_number_of_planes(tmp_path: Path, monkeypa
         tracemalloc.stop()
         arrays = [sdata["isost_volume"]["scale0"].image, sdata["isost_uncertainty"]]
         found.append((sum(array.nbytes for array in arrays), peak))
-    (small, thin), (large, thick) = found[1:]
+    (small, thin), (large, thick) = found[2:]
     assert large - small > 2**24
-    assert thick < thin + (large - small) / 3, found
+    assert thick < thin + (large - small) / 4, found

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 
 from isost._logging import logger
-from isost._tools.mixture import choose_mixture, fit_mixture, refit
+from isost._tools.mixture import choose_number, fit_mixture, refit
 
 _CHOOSING = 5000  # landmarks that starts are tried on, and by which the number of clusters is chosen
 _ROWS = 2**18
@@ -33,10 +33,10 @@ def mixture_clusters(
     spread = x.std(axis=0, dtype=np.float64)
     x = ((x - x.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1)).astype(np.float32)
     few = x[draw_landmarks(len(x), min(n_landmarks, _CHOOSING), rng)].astype(np.float64)
+    valleys: dict[int, float] = {}
     if n_clusters is None:
-        model, valleys = choose_mixture(few, rng, spread)
-    else:
-        model, valleys = fit_mixture(few, n_clusters, rng, spread), {}
+        n_clusters, valleys = choose_number(few, rng, spread)
+    model = fit_mixture(few, n_clusters, rng, spread)
     model = refit(model, x[draw_landmarks(len(x), n_landmarks, rng)].astype(np.float64))
     return by_size(_in_blocks(model.predict, x)), valleys
 

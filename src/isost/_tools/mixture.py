@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -17,10 +17,10 @@ _LEADING = 5  # columns that some of the starts see
 _BRIEF, _LONG = 12, 300  # steps of all starts, and of the best
 _SETTLED = 3e-6  # rise of the mean log-likelihood
 _RIDGE = 1e-6
-_APART = 0.76  # places in the middle between clusters, over those at either: as many, where a gradient is divided
+_APART = 0.8  # shallowest valley that counts; 1 is a gradient cut in two
 _LINE = np.linspace(-0.2, 1.2, 57)  # from the mean of a cluster, 0, to that of another, 1
 _BLUR = 0.12  # of the density along it
-_ROWS_EACH = 5  # of a cluster, at the least
+_ROWS_EACH, _SHARE_EACH = 20, 0.01  # of a cluster, at the least, where their number is chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +82,12 @@ def fit_mixture(x: np.ndarray, n_clusters: int, rng: np.random.Generator, spread
     return max((_climb(one, x, second, _LONG) for one in brief[:_KEPT]), key=lambda one: one.likelihood)
 
 
-def choose_mixture(
+def choose_number(
     x: np.ndarray, rng: np.random.Generator, spread: np.ndarray | None = None
-) -> tuple[Mixture, dict[int, float]]:
-    """Fit mixtures of 2 to 10 clusters and choose the largest number whose clusters stand apart.
+) -> tuple[int, dict[int, float]]:
+    """Choose the largest number of clusters, of 2 to 10, that stand apart in rows that they were not fitted to.
+
+    They are fitted to either half of the rows, and looked at in the other.
 
     Parameters
     ----------
@@ -94,29 +96,31 @@ def choose_mixture(
 
     Returns
     -------
-    The mixture, and the valley (`valley`) of each number that was tried. If none is 0.76 or less, the number with the
-    deepest is taken, and the log says so.
+    The number, and the valley (`valley`) of each number that was tried. If none is 0.8 or less, the number with the
+    deepest is taken, and the log says so; 1 where there are too few rows to try.
     """
-    tried, valleys = {}, {}
+    own = rng.permutation(len(x)) < len(x) // 2
+    least = max(_ROWS_EACH, _SHARE_EACH * own.sum())
+    valleys: dict[int, float] = {}
     for n_clusters in range(2, MOST + 1):
-        if len(x) < _ROWS_EACH * n_clusters:
+        if own.sum() < least * n_clusters:
             break
-        tried[n_clusters] = fit_mixture(x, n_clusters, rng, spread)
-        valleys[n_clusters] = valley(tried[n_clusters], x)
-    if not tried:
-        return fit_mixture(x, 1, rng, spread), {}
+        both = [(fit_mixture(x[half], n_clusters, rng, spread), x[~half]) for half in (own, ~own)]
+        sizes = [np.bincount(mixture.predict(rest), minlength=n_clusters).min() for mixture, rest in both]
+        if min(sizes) >= least:
+            valleys[n_clusters] = float(np.mean([valley(mixture, rest) for mixture, rest in both]))
     apart = [number for number, depth in valleys.items() if depth <= _APART]
     if not apart:
         logger.warning("spatial_clusters: no number of clusters from 2 to %d stands apart; they divide what changes "
-                       "gradually. Next: give n_clusters if it is known", max(tried))  # fmt: skip
-    return tried[max(apart) if apart else min(valleys, key=lambda number: valleys[number])], valleys
+                       "gradually. Next: give n_clusters if it is known", MOST)  # fmt: skip
+    return max(apart) if apart else min(valleys, key=lambda number: valleys[number], default=1), valleys
 
 
 def valley(mixture: Mixture, x: np.ndarray) -> float:
     """Say how much fewer rows lie between clusters than in them: 0 for none, 1 for as many, as where a gradient is cut.
 
     Rows of two clusters are looked at along their discriminant: the density at its lowest point between the means over
-    that at the lower of the peaks to either side. Of all pairs of K clusters the mean over the K - 1 highest counts.
+    that at the lower of the peaks to either side. The pair that stands apart least counts.
     """
     cluster, found = mixture.predict(x), []
     for one, other in combinations(range(len(mixture.means)), 2):
@@ -128,13 +132,13 @@ def valley(mixture: Mixture, x: np.ndarray) -> float:
         middle = np.flatnonzero((_LINE > 0.2) & (_LINE < 0.8))
         lowest = int(middle[density[middle].argmin()])
         peak = min(density[:lowest].max(), density[lowest:].max())
-        found.append(float(density[lowest] / peak) if peak > 0 else 1.0)
+        found.append(min(float(density[lowest] / peak), 1.0) if peak > 0 else 1.0)
     return max(found)
 
 
 def refit(mixture: Mixture, x: np.ndarray) -> Mixture:
-    """Let a mixture climb on other rows."""
-    return _climb(mixture, x, x.T @ x / len(x), _LONG)
+    """Let a mixture climb on other rows, of which its likelihood says nothing."""
+    return _climb(replace(mixture, likelihood=-np.inf), x, x.T @ x / len(x), _LONG)
 
 
 def _start(x: np.ndarray, seen: np.ndarray, n_clusters: int, second: np.ndarray, rng: np.random.Generator) -> Mixture:

@@ -50,7 +50,7 @@ def spatial_clusters(
         takes gradients that run through all domains into the covariance. ``"leiden"``: communities of the graph of
         nearest neighbours, as in the paper, by igraph (``pip install 'isost[leiden]'``; igraph is under the GPL).
     n_clusters
-        Of the mixture; where it is known, give it. None: of 2 to 10, the largest whose clusters stand apart, with 0.76
+        Of the mixture; where it is known, give it. None: of 2 to 10, the largest whose clusters stand apart, with 0.8
         times as many places or fewer in the middle between any two clusters as in them; the log says where no number
         does so. No labels are used. Look at the valleys in ``uns``: near 1, what is divided changes gradually.
     resolution, n_iterations, n_neighbors

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from isost._tools.clusters import by_size, draw_landmarks, leiden_clusters, mixture_clusters
-from isost._tools.mixture import choose_mixture, fit_mixture, from_shares, valley
+from isost._tools.mixture import choose_number, fit_mixture, from_shares, refit, valley
 
 
 def sheets(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,12 +47,29 @@ def test_a_gradient_makes_no_clusters() -> None:
     assert adjusted_rand_score(group, found) > 0.95
 
 
-def test_where_nothing_stands_apart_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["gradient", "noise"])
+def test_where_nothing_stands_apart_it_is_said(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (2000, 1)) * [3.0, 1.0, 0.5] + rng.normal(0, 0.1, (2000, 3))
+    x = rng.normal(size=(300, 15))
+    if kind == "gradient":
+        x = rng.uniform(-1, 1, (2000, 1)) * [3.0, 1.0, 0.5] + rng.normal(0, 0.1, (2000, 3))
     with caplog.at_level(logging.WARNING, logger="isost"):
-        valleys = choose_mixture(x, np.random.default_rng(0))[1]
+        valleys = choose_number(x, np.random.default_rng(0))[1]
     assert min(valleys.values()) > 0.8 and "no number of clusters from 2 to 10 stands apart" in caplog.text
+
+
+def test_a_few_outliers_are_no_cluster() -> None:
+    x = sheets(1500)[0]
+    far = np.concatenate([x, x[:6] + np.repeat([[30.0], [-30.0]], 3, axis=0)])
+    found, valleys = mixture_clusters(far, n_clusters=None, n_landmarks=2000, rng=np.random.default_rng(0))
+    assert found.max() + 1 == 3 or np.bincount(found).min() >= 15
+
+
+def test_refitting_ends_where_the_likelihood_rises_no_more() -> None:
+    x = sheets(4000)[0]
+    mixture = refit(fit_mixture(x[:200], 3, np.random.default_rng(0)), x)
+    second = x.T @ x / len(x)
+    assert mixture.step(x, second).step(x, second).likelihood - mixture.step(x, second).likelihood < 3e-6
 
 
 @pytest.mark.parametrize("distance", [2.0, 3.0, 5.0, 8.0])
@@ -85,8 +102,7 @@ def test_units_and_order_of_rows_do_not_matter() -> None:
 
 
 def test_the_number_is_one_where_there_are_too_few_rows() -> None:
-    mixture, valleys = choose_mixture(np.zeros((6, 2)), np.random.default_rng(0))
-    assert len(mixture.weights) == 1 and valleys == {}
+    assert choose_number(np.zeros((6, 2)), np.random.default_rng(0)) == (1, {})
 
 
 def test_leiden_through_landmarks() -> None:
