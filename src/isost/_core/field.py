@@ -202,16 +202,14 @@ class Field:
         }  # fmt: skip
 
     @classmethod
-    def from_state(
-        cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray], guide: Guidance | None = None
-    ) -> Field:
+    def from_state(cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray]) -> Field:
         hyper = Hyperparameters(state["length"], state["depth_length"], state["ratio"], state["noise"])
         calibration = Calibration(state["score_factor"], state["gene_factor"])
         width, sharpness, gain = (float(value) for value in state["blend"])
         blend = Blend(width, sharpness, state["blend_weight"], gain) if width else None
         settling = Settling(float(state["settled"]), state["diffusion"])
         floor = float(state["density_floor"])
-        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling, guide)
+        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling)
 
     def _gap(self, gap: int) -> GapField:
         if gap not in self._gaps:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from isost._core.bridge import BridgeObjective
 from isost._core.checkpoint import Checkpoint, identity_of
 from isost._core.correct import correct_sections
 from isost._core.devices import launch
-from isost._core.field import Field, Guidance
+from isost._core.field import Field
 from isost._core.model import SDEModel
 from isost._core.options import OBJECTIVES, PRESETS, FitOptions, resolve
 from isost._core.requests import as_whole
@@ -80,7 +79,6 @@ def fit_stack(
     options: FitOptions | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
-    guided: Callable[[SDEModel, Stack], Guidance | None] | None = None,
 ) -> Fitted:
     """Fit drifts by the objective, then the field over the cells they carry.
 
@@ -106,8 +104,6 @@ def fit_stack(
         Folder to keep the progress in, for `clear` when the result is safe.
     resume
         Go on from what is there.
-    guided
-        Finds what else is known of the scores, given the model and the stack.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: expected one of {OBJECTIVES}, found {objective!r}. Next: leave it out.")
@@ -140,8 +136,7 @@ def fit_stack(
         logger.info("fit: left-out sections are predicted best by standing still; no drift is learned")
     else:
         launch(training, devices, show=progress) if devices > 1 else training.run(show=progress)
-    guide = guided(model, stack) if guided else None
-    field = Field.fit(model, stack, settle=objective == "bridge", guide=guide)
+    field = Field.fit(model, stack, settle=objective == "bridge")
     if objective == "bridge":
         model.config["changing"] *= 1 - field.settling.share
         if settings["sigma_g"] is None:

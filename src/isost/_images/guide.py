@@ -10,7 +10,7 @@ external drift).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -47,7 +47,7 @@ class Guide:
     offset: np.ndarray
     scale: np.ndarray
     weight: np.ndarray
-    gain: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    gain: np.ndarray
 
     def at(self, coords: np.ndarray) -> np.ndarray:
         """Part (n, S) float32 of the scores at places (n, 3); 0 where no image shows tissue."""
