@@ -53,8 +53,8 @@ def spatial_clusters(
         Of the mixture; where it is known, give it. None: of 2 to 10, the largest whose clusters stand apart, with 0.8
         times as many places or fewer in the middle between any two clusters as in them; the log says where no number
         does so. No labels are used. Look at the valleys in ``uns``: near 1, what is divided changes gradually. What
-        changes gradually but dwells at its extremes, as waves do, can stand apart too. Clusters of fewer than 1 % of the
-        places, or of 20 of those that choose, are not looked for; of fewer than 80 places all are one.
+        changes gradually but dwells at its extremes, as waves do, can stand apart too. Clusters of fewer than 1 % of
+        the places are not looked for; of fewer than 80 places, or landmarks, all are one.
     resolution, n_iterations, n_neighbors
         Of Leiden: resolution of the modularity, iterations, and neighbours of a place in the graph.
     n_landmarks
