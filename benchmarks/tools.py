@@ -6,8 +6,9 @@ Writes one JSON file and prints it as Markdown tables.
 
 - scale: features and clusters of 220 x 160 x 100 voxels (x, y, z) of 50 components, an ellipsoid of tissue; seconds,
   and the most memory of the process so far, its libraries and the volume included.
-- landmarks: adjusted Rand index of the clusters found among 2,000 to 20,000 landmarks, beside those with all voxels as
-  landmarks (of which the mixture's starts see 5,000), of another seed, on a volume of half its edges.
+- landmarks: adjusted Rand index of the clusters found among 2,000 to 20,000 landmarks, and among all voxels, with those
+  found among all voxels with another seed (of which the mixture's starts see 5,000), on a volume of half its edges;
+  n_clusters are of both.
 - domains: adjusted Rand index with the planted domains of phantoms, at the voxels inside the true tissue: spatial
   clusters with default settings, the same with the number of domains given, and the non-spatial clusters of all
   components and of as many as there are spatial ones, of voxels and of single cells. Phantoms of seeds from 10 on:
@@ -120,10 +121,11 @@ def landmarks() -> list[dict[str, Any]]:
     }  # fmt: skip
     for method, options in methods.items():
         isost.tl.spatial_clusters(sdata, n_landmarks=table.n_obs, key_added="all", rng=0, **options)
-        for n in (2_000, 5_000, 20_000):
+        for n in (2_000, 5_000, 20_000, table.n_obs):
             isost.tl.spatial_clusters(sdata, n_landmarks=n, key_added="some", rng=1, **options)
             agreed = isost.metrics.label_agreement(table.obs["some"].astype(str), table.obs["all"].astype(str))
-            records.append({"method": method, "voxels": table.n_obs, "landmarks": n, **agreed})
+            numbers = [int(table.obs[key].nunique()) for key in ("some", "all")]
+            records.append({"method": method, "voxels": table.n_obs, "landmarks": n, "n_clusters": numbers, **agreed})
     return records
 
 
@@ -146,10 +148,25 @@ def main() -> None:
         results["domains"] = [row for pair in pairs for row in domains(*pair, {"n_cells": asked.cells})]
     asked.out.write_text(json.dumps(results, indent=1))
     for name, records in results.items():
-        frame = pd.DataFrame(records)
-        print(f"\n{name}\n\n| " + " | ".join(frame) + " |\n|" + "---|" * frame.shape[1])
-        for row in frame.itertuples(index=False):
-            print("| " + " | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row) + " |")
+        show(name, pd.DataFrame(records))
+    if "domains" in results:
+        frame = pd.DataFrame(results["domains"])
+        show("domains, over seeds", over_seeds(frame, ["table", "clusters", "given", "shape"]))
+        show("domains, over seeds and shapes", over_seeds(frame, ["table", "clusters", "given"]))
+
+
+def over_seeds(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean and range of the adjusted Rand index, and the numbers of clusters."""
+    groups = frame.groupby(by, sort=False)
+    ari, numbers = groups["ari"].agg(["mean", "min", "max"]), groups["n_clusters"].agg(sorted)
+    return ari.join(numbers).reset_index()
+
+
+def show(name: str, frame: pd.DataFrame) -> None:
+    """Print a Markdown table."""
+    print(f"\n{name}\n\n| " + " | ".join(frame) + " |\n|" + "---|" * frame.shape[1])
+    for row in frame.itertuples(index=False):
+        print("| " + " | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row) + " |")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,9 @@ def radial_gradients(
         _check_frame(int((here.shell >= 0).sum()) / len(known))
     if measured is None:
         tested_at, tested_against, grouping = places, other, _grouping(here, there)
+        if places.voxels is not None:
+            logger.warning("radial_gradients: p-values of a decoded volume call genes that have no gradient. "
+                           "Next: measured= the measured cells, log-normalised, for the stated rate")  # fmt: skip
     else:
         tested_at, tested_against = _read_measured(measured, places, names, paired=other is not None)
         at, against = shelled(tested_at), None

@@ -47,8 +47,8 @@ def spatial_clusters(
         What `isost.tl.reconstruct` made, or an AnnData with positions in three dimensions.
     method
         ``"mixture"``: Gaussians that share one covariance, fitted by expectation-maximisation from many starts; it
-        takes gradients that run through all domains into the covariance. ``"leiden"``: communities of the graph of
-        nearest neighbours, as in the paper, by igraph (``pip install 'isost[leiden]'``; igraph is under the GPL).
+        takes gradients that run through all domains into the covariance. ``"leiden"``: communities of the unweighted
+        graph of nearest neighbours, by igraph (``pip install 'isost[leiden]'``; igraph is under the GPL).
     n_clusters
         Of the mixture; where it is known, give it. None: of 2 to 10, the largest whose clusters stand apart, with 0.8
         times as many places or fewer in the middle between any two clusters as in them; the log says where no number

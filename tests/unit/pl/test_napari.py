@@ -32,12 +32,23 @@ from spatialdata import read_zarr
 import isost
 
 viewer = isost.pl.napari(read_zarr(sys.argv[1]), genes="PC1", labels="domain")
-for _ in range(10):
-    QApplication.processEvents()
-picture = viewer.screenshot(sys.argv[2], canvas_only=True, flash=False)
+
+
+def picture(path=None):
+    for _ in range(10):
+        QApplication.processEvents()
+    return viewer.screenshot(path, canvas_only=True, flash=False)[..., :3].astype(float)
+
+
+all_layers, drawn = picture(sys.argv[2]), {}
+for layer in viewer.layers:
+    if layer.visible:
+        layer.visible = False
+        drawn[layer.name] = int((np.abs(picture() - all_layers).max(axis=-1) > 8).sum())
+        layer.visible = True
 print(json.dumps({
     "layers": [layer.name for layer in viewer.layers], "ndisplay": viewer.dims.ndisplay,
-    "std": float(picture[..., :3].std()),
+    "drawn": drawn, "limits": list(viewer.layers["PC1"].contrast_limits),
     "bar": viewer.scale_bar.visible, "last": list(viewer.layers[0].data_to_world((3, 5, 7))),
     "units": str(viewer.layers[0].units[0]),
 }))
@@ -163,7 +174,10 @@ def test_screenshot(labelled: SpatialData, tmp_path: Path, run_on_a_screen: Call
     assert said["layers"] == ["PC1", "domain", "cells", "measured sections"]
     assert (said["ndisplay"], said["bar"], said["units"]) == (3, True, "micrometer")
     np.testing.assert_allclose(said["last"], (135, 55, 35))
-    assert said["std"] > 2, "something is drawn"
+    limits = volume_layer(read_volume(labelled, "PC1"), "PC1", "inferno", "p1", "p99.8").options["contrast_limits"]
+    np.testing.assert_allclose(said["limits"], limits)
+    assert list(said["drawn"]) == ["PC1", "domain", "measured sections"], "cells are hidden at first"
+    assert min(said["drawn"].values()) > 200, "pixels that are others without the layer"
 
 
 @pytest.fixture

@@ -47,8 +47,9 @@ def classes(sdata: SpatialData | AnnData, key: str = "radial") -> dict[str, str]
     return isost.get.radial_gradients(sdata, key=key)["class"].astype(str).to_dict()
 
 
-def test_genes_are_sorted_by_what_they_do(cylinder: SpatialData) -> None:
+def test_genes_are_sorted_by_what_they_do(cylinder: SpatialData, caplog: pytest.LogCaptureFixture) -> None:
     isost.tl.radial_gradients(cylinder, axis=AXIS, width=10.0)
+    assert "Next: measured=" in caplog.text
     expected = {"rises": "rising", "falls": "falling", "peaks": "peaked", "angular": "flat", "constant": "flat"}
     assert classes(cylinder) == expected
     found = isost.get.radial_gradients(cylinder)
