@@ -89,6 +89,32 @@ def test_planted_gradients_are_found(tissue: object) -> None:
     assert (p[~planted] <= 0.05).mean() <= upper_bound(int((~planted).sum()))
 
 
+@pytest.mark.parametrize(
+    ("tissue", "about"), [(ball, {"point": (0, 0, 0)}), (cylinder, {"axis": [[0, 0, 0], [0, 0, 2]]})]
+)
+def test_functions_of_the_radius_have_the_class_and_the_effect_that_they_have(tissue: object, about: dict) -> None:
+    places, radius = tissue()  # type: ignore[operator]
+    angle = np.arctan2(places[:, 1], places[:, 0])
+    functions = {"r": radius, "r2": radius**2, "minus r": -radius, "peak": -((radius - 0.65) ** 2) * 4,
+                 "constant": np.ones_like(radius), "angular": np.cos(angle) * (radius > 1e-6)}  # fmt: skip
+    noise = 0.05 * np.random.default_rng(0).standard_normal((len(places), len(functions)))
+    noise[:, 4] = 0.0
+    cells = AnnData((np.stack(list(functions.values()), axis=1) + noise).astype(np.float32), obsm={"spatial": places})
+    cells.var_names = list(functions)
+    isost.tl.radial_gradients(cells, width=0.1, **about)
+    found = isost.get.radial_gradients(cells)
+    expected = ["rising", "rising", "falling", "peaked", "flat", "flat"]
+    assert found.loc[list(functions), "class"].astype(str).tolist() == expected
+    for name in ("r", "r2"):
+        assert found.loc[name, "pearson"] == pytest.approx(np.corrcoef(cells[:, name].X[:, 0], radius)[0, 1], abs=1e-4)
+    assert found.loc["r", "slope"] == pytest.approx(1.0, abs=0.02)
+    assert found.loc["peak", "extreme"] == pytest.approx(0.65, abs=0.06)
+    mean = isost.get.radial_gradients(cells, what="mean")
+    middle = mean.columns.astype(float)
+    inner = middle < 0.9
+    np.testing.assert_allclose(mean.loc["r2"][inner], middle[inner] ** 2, atol=0.05)
+
+
 def cells_of(signal: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> AnnData:
     """Cells whose counts follow a log rate (n, N_GENES) and a library size, log-normalised."""
     library = rng.lognormal(0.0, 0.3, (len(places), 1))
