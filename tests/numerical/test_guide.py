@@ -93,7 +93,7 @@ def test_an_image_of_noise_is_not_believed(stack: Stack, still: SDEModel) -> Non
 
 def test_an_image_elsewhere_is_an_error(stack: Stack, still: SDEModel) -> None:
     planes = images(spots, DEPTHS)
-    planes._to_image = planes._to_image + np.array([[0.0, 0.0, 1e4], [0.0, 0.0, 0.0]])
+    planes.to_image = planes.to_image + np.array([[0.0, 0.0, 1e4], [0.0, 0.0, 0.0]])
     with pytest.raises(ValueError, match="images: expected tissue where cells were measured, found none"):
         fit_guide(still, stack, planes)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from isost._core.checkpoint import Checkpoint
 from isost._core.covariance import spacing_of
 from isost._core.gpu import has_room, sent
 from isost._core.guard import Belief, believe
+from isost._core.imaged import Imaged, Way, find_ways, knots
 from isost._core.model import SDEModel
 from isost._core.sde import cubic
 from isost._core.stack import Stack
@@ -31,14 +34,15 @@ DEFAULTS = {
 class Bridge:
     """Bridges of the cells of one section across one gap, in internal units.
 
-    A cell's mean path is the cubic Hermite curve from where it is measured to where it is coupled, with tangents
-    from the sections before and after (non-uniform finite differences), so that paths are smooth across sections.
+    A cell's mean path runs from where it is measured to where it is coupled, by the planes of images between where
+    there are such: cubic Hermite pieces with tangents from the points before and after, in other sections too
+    (non-uniform finite differences), so that paths are smooth across planes and sections.
     """
 
-    start: Tensor  # (n, 2)
-    end: Tensor  # (n, 2)
-    leave: Tensor  # (n, 2) tangent at the start, per gap
-    arrive: Tensor  # (n, 2) tangent at the end, per gap
+    places: Tensor  # (n, K, 2) at the start, on planes between, and at the end
+    leave: Tensor  # (n, K - 1, 2) tangent at the start of each piece, per piece
+    arrive: Tensor  # (n, K - 1, 2) tangent at the end of each piece, per piece
+    shares: tuple[float, ...]  # K of the gap, from 0 to 1
     features: Tensor  # (n, P)
     change: Tensor  # (n, P) over the gap
     mass: Tensor  # (n,)
@@ -48,6 +52,16 @@ class Bridge:
     def to(self, device: torch.device) -> Bridge:
         tensors: dict[str, Any] = {k: sent(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **tensors)
+
+    @property
+    def start(self) -> Tensor:
+        """(n, 2)."""
+        return self.places[:, 0]
+
+    @property
+    def end(self) -> Tensor:
+        """(n, 2)."""
+        return self.places[:, -1]
 
     @property
     def n_bytes(self) -> int:
@@ -60,9 +74,12 @@ class Bridge:
 
     def at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
         """Mean position, its velocity and the mean features at the share t of the gap."""
-        p0, p1, m0, m1 = self.start, self.end, self.leave, self.arrive
-        velocity = (6 * t**2 - 6 * t) * (p0 - p1) + (3 * t**2 - 4 * t + 1) * m0 + (3 * t**2 - 2 * t) * m1
-        return cubic(t, p0, p1, m0, m1), velocity / abs(self.gap), self.features + t * self.change
+        piece = min(bisect_right(self.shares, t), len(self.shares) - 1) - 1
+        length = self.shares[piece + 1] - self.shares[piece]
+        u = (t - self.shares[piece]) / length
+        p0, p1, m0, m1 = self.places[:, piece], self.places[:, piece + 1], self.leave[:, piece], self.arrive[:, piece]
+        velocity = (6 * u**2 - 6 * u) * (p0 - p1) + (3 * u**2 - 4 * u + 1) * m0 + (3 * u**2 - 2 * u) * m1
+        return cubic(u, p0, p1, m0, m1), velocity / (length * abs(self.gap)), self.features + t * self.change
 
 
 class BridgeObjective:
@@ -83,6 +100,7 @@ class BridgeObjective:
         settings: dict,
         generator: torch.Generator,
         checkpoint: Checkpoint | None = None,
+        images: Imaged | None = None,
     ) -> None:
         checkpoint = checkpoint or Checkpoint(None, {}, resume=True)
         self.model = model
@@ -97,10 +115,14 @@ class BridgeObjective:
         self._depths = [model.internal_depth(z) for z in stack.depths]
         coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
         last = stack.n_sections - 1
-        # sections left out say how much of what the couplings show is motion, and how much is noise
-        self.belief = _believed(self._sections, self._depths, coupling, checkpoint)
+        # sections left out say how much of what couplings and images show is motion, and how much is noise
+        self.belief = _believed(self._sections, self._depths, coupling, checkpoint, _ways(model, stack, images))
         coupling["masses"] = self.belief.masses
-        self.model.config.update(moving=self.belief.motion > 0, changing=float(self.belief.change > 0))
+        self.model.config.update(moving=self._moving, changing=float(self.belief.change > 0))
+        gaps = zip(stack.depths[:-1].tolist(), stack.depths[1:].tolist(), strict=True)
+        self._way: list[Way | None] = [None] * last
+        if images is not None and self.belief.imaged:
+            self._way = find_ways(model, images, [(low, knots(images, low, high), high) for low, high in gaps])
         pairs = [(k, k + 1) for k in range(last)] + [(k + 1, k) for k in range(last)]
         coupled = self._couple(pairs, coupling, checkpoint)
         self.ahead, self.behind = coupled[:last], coupled[last:]
@@ -118,7 +140,11 @@ class BridgeObjective:
     @property
     def still(self) -> bool:
         """Whether there is nothing to learn."""
-        return not (self.belief.motion or self.belief.change)
+        return not (self._moving or self.belief.change)
+
+    @property
+    def _moving(self) -> bool:
+        return self.belief.motion > 0 or self.belief.imaged
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
@@ -172,11 +198,13 @@ class BridgeObjective:
             found[number] = coupling
             checkpoint.put(names[number], coupling)
         couplings = []
-        for (source, _), arrays in zip(pairs, found, strict=True):
+        for (source, target), arrays in zip(pairs, found, strict=True):
             assert arrays is not None
             one = Coupling(arrays["target"], arrays["change"], arrays["mass"], float(arrays["dropped"]))
-            start = self._sections[source][0]
+            start, way = self._sections[source][0], self._way[min(source, target)]
             end = start + self.belief.motion * (one.target - start)
+            if way is not None and not self.belief.motion:
+                end = way.end(start, ahead=target > source)
             couplings.append(replace(one, target=end, change=self.belief.change * one.change))
         return couplings
 
@@ -190,16 +218,20 @@ class BridgeObjective:
     def _bridge(self, source: int, target: int) -> Bridge:
         coupling = (self.ahead if target > source else self.behind)[min(source, target)]
         start, features = self._sections[source]
-        way, n = target - source, len(self._sections)
+        step, n, way = target - source, len(self._sections), self._way[min(source, target)]
         gap = self._depths[target] - self._depths[source]
-        leave = arrive = coupling.target - start
-        if 0 <= source - way < n:
-            before = self._depths[source] - self._depths[source - way]
-            leave = _tangent(self._target(source, source - way, start), start, coupling.target, before, gap)
-        if 0 <= target + way < n:
-            after = self._depths[target + way] - self._depths[target]
-            beyond = self._target(target, target + way, coupling.target)
-            arrive = _tangent(start, coupling.target, beyond, gap, after, across="first")
+        places, shares = [start, coupling.target], np.array([0.0, 1.0])
+        if way is not None:
+            places[1:1] = way.via(start, coupling.target, ahead=step > 0)
+            shares = np.concatenate([[0.0], way.shares if step > 0 else 1 - way.shares[::-1], [1.0]])
+        before = beyond = None
+        if 0 <= source - step < n:
+            away = (self._depths[source] - self._depths[source - step]) / gap
+            before = self._target(source, source - step, start), away
+        if 0 <= target + step < n:
+            away = (self._depths[target + step] - self._depths[target]) / gap
+            beyond = self._target(target, target + step, coupling.target), away
+        leave, arrive = _tangents(places, np.diff(shares), before, beyond)
         # what is carried over counts alike: tissue by its area, or each cell
         mass = coupling.mass if self.belief.masses == "area" else np.ones(len(start))
 
@@ -207,7 +239,7 @@ class BridgeObjective:
             return torch.as_tensor(values, dtype=torch.float32)
 
         return Bridge(
-            tensor(start), tensor(coupling.target), tensor(leave), tensor(arrive), tensor(features),
+            tensor(np.stack(places, axis=1)), tensor(leave), tensor(arrive), tuple(shares.tolist()), tensor(features),
             tensor(coupling.change), tensor(mass), self._depths[source], gap,
         )  # fmt: skip
 
@@ -220,13 +252,53 @@ def _coupled(
     return {name: np.asarray(value) for name, value in vars(found).items()}
 
 
-def _believed(sections: list, depths: list[float], coupling: dict, checkpoint: Checkpoint) -> Belief:
+def _ways(model: SDEModel, stack: Stack, images: Imaged | None) -> Callable[[list[int]], list[Way | None]] | None:
+    """Ways between the neighbours of sections, by a plane at the depth of each.
+
+    None where the images are of another tissue: straight ways over twice the distance are no hard test for them.
+    """
+    if images is None or not images.show(stack):
+        return None
+    depths = stack.depths.tolist()
+
+    def of(numbers: list[int]) -> list[Way | None]:
+        asked = []
+        for k in numbers:
+            low, own, high = depths[k - 1 : k + 2]
+            between = np.concatenate([knots(images, low, own), [own], knots(images, own, high)])
+            asked.append((low, between, high))
+        return find_ways(model, images, asked)
+
+    return of
+
+
+def _believed(sections: list, depths: list[float], coupling: dict, checkpoint: Checkpoint, ways: Any = None) -> Belief:
     kept = checkpoint.get("belief")
     if kept is not None:
         return Belief(**json.loads(str(kept["belief"])))
-    belief = believe(sections, depths, **coupling)
+    belief = believe(sections, depths, ways=ways, **coupling)
     checkpoint.put("belief", {"belief": np.array(json.dumps(vars(belief)))})
     return belief
+
+
+def _tangents(
+    places: list[np.ndarray], lengths: np.ndarray,
+    before: tuple[np.ndarray, float] | None, beyond: tuple[np.ndarray, float] | None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Tangents (n, K - 1, 2) at both ends of each piece, given the points before and beyond and how far they are."""
+    leave = [after - here for here, after in zip(places[:-1], places[1:], strict=True)]
+    arrive = list(leave)
+    points = [*([before[0]] if before else []), *places, *([beyond[0]] if beyond else [])]
+    steps = [*([before[1]] if before else []), *lengths, *([beyond[1]] if beyond else [])]
+    first = 1 if before else 0
+    for number in range(1, len(points) - 1):
+        around = *points[number - 1 : number + 2], *steps[number - 1 : number + 1]
+        piece = number - first
+        if piece < len(leave):
+            leave[piece] = _tangent(*around)
+        if piece > 0:
+            arrive[piece - 1] = _tangent(*around, across="first")
+    return np.stack(leave, axis=1), np.stack(arrive, axis=1)
 
 
 def _tangent(

@@ -43,11 +43,18 @@ class FieldValue:
 
 
 class Guidance(Protocol):
-    """What is known of the scores besides the cells, at any place: (n, 3) to (n, P + Q); and the stack without it."""
+    """What is known of the tissue besides the cells: of the scores at any place, (n, 3) to (n, P + Q), and where it is.
+
+    `left` is the stack without what is known of its scores.
+    """
 
     def at(self, coords: np.ndarray) -> np.ndarray: ...
 
+    def inside(self, coords: np.ndarray) -> np.ndarray: ...
+
     def left(self, stack: Stack) -> Stack: ...
+
+    def report(self) -> dict[str, Any]: ...
 
 
 class Field:
@@ -135,7 +142,16 @@ class Field:
 
     def draw(self, z: float, generator: torch.Generator, n: float | None = None) -> Cells:
         """Cells of a section at any depth inside the stack; n of them, or as many as the sections about it have."""
-        return self.settle(thin(carry(self.model, self.stack, z, generator=generator), generator, n))
+        cells = self.within(carry(self.model, self.stack, z, generator=generator))
+        return self.settle(thin(cells, generator, n))
+
+    def within(self, cells: Cells) -> Cells:
+        """Give cells outside the known tissue no weight, and the others theirs."""
+        if not self.guide:
+            return cells
+        weight = cells.weight * self.guide.inside(cells.coords)
+        total = float(weight.sum())
+        return replace(cells, weight=weight * (float(cells.weight.sum()) / total)) if total > 0 else cells
 
     def settle(self, cells: Cells) -> Cells:
         """Let the expression of cells carried to one depth follow the guide, and beside it the field."""
@@ -232,6 +248,8 @@ class Field:
                 near = np.flatnonzero(weight[:, level])
                 plane = self._density(float(levels[level]))
                 density[rows[near]] += weight[near, level] * plane.at(coords[rows[near], :2])[0]
+        if self.guide:
+            density[~self.guide.inside(coords)] = 0.0
         return np.maximum(density, 0.0)
 
     def _density(self, z: float) -> KernelPlane:

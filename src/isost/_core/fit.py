@@ -16,6 +16,7 @@ from isost._core.checkpoint import Checkpoint, identity_of
 from isost._core.correct import correct_sections
 from isost._core.devices import launch
 from isost._core.field import Field
+from isost._core.imaged import Imaged
 from isost._core.model import SDEModel
 from isost._core.options import OBJECTIVES, PRESETS, FitOptions, resolve
 from isost._core.requests import as_whole
@@ -79,6 +80,7 @@ def fit_stack(
     options: FitOptions | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
+    images: Imaged | None = None,
 ) -> Fitted:
     """Fit drifts by the objective, then the field over the cells they carry.
 
@@ -104,6 +106,8 @@ def fit_stack(
         Folder to keep the progress in, for `clear` when the result is safe.
     resume
         Go on from what is there.
+    images
+        Among the sections.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: expected one of {OBJECTIVES}, found {objective!r}. Next: leave it out.")
@@ -120,15 +124,16 @@ def fit_stack(
         "fit: %s on %s, %d sections, %d cells, %d features",
         objective, chosen_device, stack.n_sections, stack.n_cells, stack.n_features,
     )  # fmt: skip
-    kept = Checkpoint(
-        checkpoint, identity_of(stack, generator, objective=objective, preset=preset, settings=settings), resume=resume
-    )
+    how = {"objective": objective, "preset": preset, "settings": settings}
+    if images is not None:
+        how["images"] = images.identity()
+    kept = Checkpoint(checkpoint, identity_of(stack, generator, **how), resume=resume)
     # before cells are coupled, because couplings compare expression
     stack, corrected = correct_sections(stack) if settings["correct_sections"] else (stack, {})
     model = _build(stack, objective, preset, settings, generator).to(chosen_device)
     problem: Objective
     if objective == "bridge":
-        problem = BridgeObjective(model, stack, settings, generator, kept)
+        problem = BridgeObjective(model, stack, settings, generator, kept, images)
     else:
         problem = TrajectoryObjective(model, stack, settings, generator)
     training = Training(model, problem, stack.n_sections - 1, settings, generator, kept)
@@ -136,7 +141,8 @@ def fit_stack(
         logger.info("fit: left-out sections are predicted best by standing still; no drift is learned")
     else:
         launch(training, devices, show=progress) if devices > 1 else training.run(show=progress)
-    field = Field.fit(model, stack, settle=objective == "bridge")
+    guide = None if images is None else images.guide(model, stack)
+    field = Field.fit(model, stack, settle=objective == "bridge", guide=guide)
     if objective == "bridge":
         model.config["changing"] *= 1 - field.settling.share
         if settings["sigma_g"] is None:
@@ -147,6 +153,9 @@ def fit_stack(
         "seconds": round(seconds, 3), "interrupted": training.interrupted,
         "corrected_sections": corrected,
     }  # fmt: skip
+    if images is not None:
+        info["images"] = {"followed": isinstance(problem, BridgeObjective) and problem.belief.imaged}
+        info["images"] |= {"outline": False} if guide is None else guide.report()
     if isinstance(problem, BridgeObjective):
         info |= {
             "motion": problem.belief.motion, "change": problem.belief.change, "masses": problem.belief.masses,

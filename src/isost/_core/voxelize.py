@@ -58,7 +58,7 @@ def fill(field: Field, grid: Grid, planes: slice, seed: int) -> Cells:
             inside[asked], sweep(model, stack, grid.depths[inside], seed=seed, kept=asked), strict=True
         ):
             generator = _generator(seed, int(plane))
-            kept = field.settle(thin(cells, generator, share[plane] * cells.weight.sum(dtype=np.float64)))
+            kept = field.settle(thin(field.within(cells), generator, share[plane] * cells.weight.sum(dtype=np.float64)))
             jitter = torch.rand(len(kept.row), generator=generator, dtype=torch.float64).numpy()
             kept.coords[:, 2] = low[plane] + jitter * (high[plane] - low[plane])
             parts.append(kept)

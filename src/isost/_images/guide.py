@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -20,6 +21,7 @@ from isost._core.gap import GapField, aligned_views
 from isost._core.model import SDEModel
 from isost._core.paths import Paths
 from isost._core.stack import Stack
+from isost._images.outline import shows_tissue
 from isost._images.planes import ImagePlanes
 
 _MOST_SECTIONS, _MOST_CELLS = 8, 4000
@@ -41,6 +43,8 @@ class Guide:
         (S, C) of the scaled features in each score.
     gain
         (S,) share of the squared error of sections left out that the images took away; 0 where they are not believed.
+    outline
+        Whether there is tissue only where the images show it.
     """
 
     planes: ImagePlanes
@@ -48,14 +52,29 @@ class Guide:
     scale: np.ndarray
     weight: np.ndarray
     gain: np.ndarray
+    outline: bool
 
     def at(self, coords: np.ndarray) -> np.ndarray:
         """Part (n, S) float32 of the scores at places (n, 3); 0 where no image shows tissue."""
+        if not self.weight.any():
+            return np.zeros((len(coords), len(self.weight)), np.float32)
         scaled = (self.planes.at(coords) - self.offset) / self.scale
         return (np.nan_to_num(scaled, nan=0.0) @ self.weight.T).astype(np.float32)
 
+    def inside(self, coords: np.ndarray) -> np.ndarray:
+        """Say (n,) which places (n, 3) may be tissue: where images show it, and all where there are none."""
+        if not self.outline:
+            return np.ones(len(coords), dtype=bool)
+        return self.planes.tissue(coords) | ~self.planes.covers(coords[:, 2])
+
+    def report(self) -> dict[str, Any]:
+        """Say, JSON-able, what is believed."""
+        return {"outline": self.outline, "gain": [round(float(share), 4) for share in self.gain]}
+
     def left(self, stack: Stack) -> Stack:
         """Stack without what follows the images."""
+        if not self.weight.any():
+            return stack
         part, n = self.at(stack.coords), stack.n_features
         remainder = stack.remainder
         if remainder is not None:
@@ -64,7 +83,10 @@ class Guide:
 
 
 def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | None:
-    """Find what follows the images; None where there is nothing, or too few sections to say.
+    """Find what follows the images; None where there is nothing.
+
+    The outline is believed where the images show tissue at nearly all measured cells; scores, where sections left out
+    say so, two or more.
 
     Parameters
     ----------
@@ -73,15 +95,22 @@ def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | Non
     planes
         Images among the sections.
     """
-    inner = np.arange(1, stack.n_sections - 1)
-    inner = inner[planes.covers(stack.depths[inner])]
-    if len(inner) < 2 or not stack.n_scores:
-        return None
-    asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
-    shown = _known(planes.at(stack.coords), stack)
+    covered = planes.covers(stack.depths)
+    found = planes.at(stack.coords)
+    outline = shows_tissue(planes, stack)
+    shown = _known(found, stack)
     offset, scale = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 0, scale, 1.0)
-    shown = ((shown - offset) / scale).astype(np.float32)
+    weight, gain = np.zeros((stack.n_scores, shown.shape[1])), np.zeros(stack.n_scores)
+    inner = np.flatnonzero(covered[1:-1]) + 1
+    if len(inner) > 1 and stack.n_scores:
+        weight, gain = _fit_weight(model, stack, inner, ((shown - offset) / scale).astype(np.float32))
+    return Guide(planes, offset, scale, weight, gain, outline) if outline or (gain > 0).any() else None
+
+
+def _fit_weight(model: SDEModel, stack: Stack, inner: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (S, C) and gains (S,) from inner sections that are left out, given scaled features (n, C) of cells."""
+    asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
     hyper = estimate(stack, views=aligned_views(model, stack))
     groups, n_scores = hyper.groups(), stack.n_scores
     joint = replace(stack, features=np.hstack([stack.scores, *[shown for _ in groups]]), remainder=None)
@@ -98,7 +127,7 @@ def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | Non
         first = n_scores + number * shown.shape[1]
         parts = [(one[:, first : first + shown.shape[1]], one[:, columns]) for one in off]
         weight[columns], gain[columns] = regress(parts, hyper.noise[columns])
-    return Guide(planes, offset, scale, weight, gain) if (gain > 0).any() else None
+    return weight, gain
 
 
 def _with_images(hyper: Hyperparameters, n_features: int) -> Hyperparameters:

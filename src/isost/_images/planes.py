@@ -27,6 +27,8 @@ class ImagePlanes:
         Of the features.
     depths
         (D,) of the planes, rising.
+    to_image
+        (2, 3): takes x, y, 1 of the sections to x, y of the images.
 
     Raises
     ------
@@ -49,7 +51,7 @@ class ImagePlanes:
         self.depths = np.asarray(features.coords["z"].values, dtype=np.float64)
         self._first, self._step = zip(*(_even(name, features.coords[name].values) for name in ("y", "x")), strict=True)
         affine = np.vstack([np.asarray(features.attrs["affine"], dtype=np.float64), [0.0, 0.0, 1.0]])
-        self._to_image = np.linalg.inv(affine)[:2]
+        self.to_image = np.linalg.inv(affine)[:2]
         self._planes: OrderedDict[int, np.ndarray] = OrderedDict()
 
     @property
@@ -106,13 +108,13 @@ class ImagePlanes:
         """Where the pixels of the tissue of a plane lie among the sections, (n, 2), and their pixels (n, 2) y, x."""
         pixel = np.argwhere(np.isfinite(self.plane(number)).all(axis=0))
         own = (np.array(self._first) + pixel * np.array(self._step))[:, ::-1]
-        matrix = np.linalg.inv(np.vstack([self._to_image, [0.0, 0.0, 1.0]]))[:2]
+        matrix = np.linalg.inv(np.vstack([self.to_image, [0.0, 0.0, 1.0]]))[:2]
         return own @ matrix[:, :2].T + matrix[:, 2], pixel
 
     def _read(self, number: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features (n, C) between the pixels of a plane, and whether there is tissue (n,)."""
         values = self.plane(number)
-        own = places @ self._to_image[:, :2].T + self._to_image[:, 2]
+        own = places @ self.to_image[:, :2].T + self.to_image[:, 2]
         at = (own[:, ::-1] - np.array(self._first)) / np.array(self._step)
         corner = np.floor(at).astype(np.int64)
         part = at - corner

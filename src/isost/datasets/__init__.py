@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from isost.datasets._letters import letters
     from isost.datasets._morph import morph
     from isost.datasets._phantom import phantom, phantom_truth
+    from isost.datasets._phantom_image import phantom_image
     from isost.datasets._spinal_cord import spinal_cord
     from isost.datasets._truth import PhantomTruth
 
@@ -20,11 +21,22 @@ _HOME = {
     "letters": "_letters",
     "morph": "_morph",
     "phantom": "_phantom",
+    "phantom_image": "_phantom_image",
     "phantom_truth": "_phantom",
     "spinal_cord": "_spinal_cord",
 }
 
-__all__ = ["PhantomTruth", "available", "fetch", "letters", "morph", "phantom", "phantom_truth", "spinal_cord"]
+__all__ = [
+    "PhantomTruth",
+    "available",
+    "fetch",
+    "letters",
+    "morph",
+    "phantom",
+    "phantom_image",
+    "phantom_truth",
+    "spinal_cord",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from anndata import AnnData
+from xarray import DataArray
 
 from isost._core.checkpoint import clear
 from isost._core.fit import fit_stack
@@ -14,6 +15,7 @@ from isost._core.folder import absolute_path
 from isost._core.options import FitOptions
 from isost._core.random import Rng, torch_generator
 from isost._core.stack import Stack, read_stack
+from isost._images.images import Images
 from isost.reconstruction import Reconstruction
 
 
@@ -24,6 +26,7 @@ def fit(
     spatial_key: str = "spatial",
     depth_key: str | None = None,
     use_rep: str = "X_pca",
+    images: DataArray | None = None,
     objective: Literal["bridge", "trajectory"] = "bridge",
     preset: str | None = None,
     device: str | torch.device | None = None,
@@ -121,7 +124,7 @@ def fit(
     folder = None if checkpoint is None else absolute_path(checkpoint)
     fitted = fit_read(
         stack, settings, objective=objective, preset=preset, device=device, devices=devices, progress=progress,
-        checkpoint=folder, resume=resume, rng=rng,
+        checkpoint=folder, resume=resume, rng=rng, images=None if images is None else Images(images),
     )  # fmt: skip
     if folder is not None and not fitted.params["interrupted"]:
         clear(folder)
