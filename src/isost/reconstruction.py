@@ -22,6 +22,7 @@ from isost._core.store import Parts, load_parts, save_parts
 from isost._core.tables import cells_obs, make_table
 from isost._core.volume import Request, compute_volume
 from isost._core.voxelize import join
+from isost._images.guide import Guide
 
 
 class Reconstruction:
@@ -317,5 +318,5 @@ class Reconstruction:
         >>> bool((isost.Reconstruction.load(f"{folder}/fitted").stack.coords == fitted.stack.coords).all())
         True
         """
-        parts = load_parts(path)
+        parts = load_parts(path, read_guide=Guide.load)
         return cls(parts.stack, parts.model, parts.field, parts.history, parts.params)

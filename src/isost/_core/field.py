@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,6 +56,8 @@ class Guidance(Protocol):
     def left(self, stack: Stack) -> Stack: ...
 
     def report(self) -> dict[str, Any]: ...
+
+    def save(self, path: Path) -> None: ...
 
 
 class Field:
@@ -218,14 +221,16 @@ class Field:
         }  # fmt: skip
 
     @classmethod
-    def from_state(cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray]) -> Field:
+    def from_state(
+        cls, model: SDEModel, stack: Stack, state: dict[str, np.ndarray], guide: Guidance | None = None
+    ) -> Field:
         hyper = Hyperparameters(state["length"], state["depth_length"], state["ratio"], state["noise"])
         calibration = Calibration(state["score_factor"], state["gene_factor"])
         width, sharpness, gain = (float(value) for value in state["blend"])
         blend = Blend(width, sharpness, state["blend_weight"], gain) if width else None
         settling = Settling(float(state["settled"]), state["diffusion"])
         floor = float(state["density_floor"])
-        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling)
+        return cls(model, stack, hyper, float(state["width"]), floor, calibration, blend, settling, guide)
 
     def _gap(self, gap: int) -> GapField:
         if gap not in self._gaps:

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isost._core.field import Field
+from isost._core.field import Field, Guidance
 from isost._core.folder import absolute_path, check_target, written_beside
 from isost._core.model import SDEModel
 from isost._core.remainder import Remainder
@@ -24,6 +25,7 @@ from isost._core.stack import Decoder, Stack
 FORMAT = "isost.Reconstruction"
 FORMAT_VERSION = 1
 HEADER = "isost.json"
+IMAGES = "images.zarr"  # where a fit was guided by some
 _FILES = ("model.pt", "stack.npz", "field.npz")
 _REMEDY = "Next: save it again from the fit, or run isost.tl.fit anew"
 
@@ -70,10 +72,12 @@ def save_parts(parts: Parts, path: str | os.PathLike[str], *, overwrite: bool) -
         fresh.mkdir()
         for name, content in contents.items():
             (fresh / name).write_bytes(content)
+        if parts.field.guide is not None:
+            parts.field.guide.save(fresh / IMAGES)
 
 
-def load_parts(path: str | os.PathLike[str]) -> Parts:
-    """Read a folder that `save_parts` wrote.
+def load_parts(path: str | os.PathLike[str], *, read_guide: Callable[[Path], Guidance]) -> Parts:
+    """Read a folder that `save_parts` wrote, and images by a function that knows how.
 
     Raises
     ------
@@ -96,7 +100,8 @@ def load_parts(path: str | os.PathLike[str]) -> Parts:
         state = torch.load(io.BytesIO(contents["model.pt"]), map_location="cpu", weights_only=True)
         model.load_state_dict(state)
         model.eval()
-        field = Field.from_state(model, stack, _arrays(contents["field.npz"]))
+        guide = read_guide(folder / IMAGES) if (folder / IMAGES).is_dir() else None
+        field = Field.from_state(model, stack, _arrays(contents["field.npz"]), guide)
         return Parts(stack, model, field, header["history"], header["params"])
     except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise _damaged(folder, str(error).splitlines()[0]) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from isost._core.gap import GapField, aligned_views
 from isost._core.model import SDEModel
 from isost._core.paths import Paths
 from isost._core.stack import Stack
+from isost._images.kept import read_features, write_features
 from isost._images.outline import shows_tissue
 from isost._images.planes import ImagePlanes
 
 _MOST_SECTIONS, _MOST_CELLS = 8, 4000
 _RIDGES = np.geomspace(1e-4, 10.0, 11)  # of the mean square of a feature
 _TINY = 1e-300
+_ARRAYS = ("offset", "scale", "weight", "gain", "outline")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,17 @@ class Guide:
     def report(self) -> dict[str, Any]:
         """Say, JSON-able, what is believed."""
         return {"outline": self.outline, "gain": [round(float(share), 4) for share in self.gain]}
+
+    def save(self, path: Path) -> None:
+        """Write a folder that `load` reads."""
+        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        write_features(path, self.planes.features, arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Guide:
+        features, arrays = read_features(path)
+        offset, scale, weight, gain, outline = (arrays[name] for name in _ARRAYS)
+        return cls(ImagePlanes(features), offset, scale, weight, gain, bool(outline))
 
     def left(self, stack: Stack) -> Stack:
         """Stack without what follows the images."""

@@ -23,8 +23,8 @@ class ImagePlanes:
 
     Attributes
     ----------
-    names
-        Of the features.
+    features, names
+        What came in, and the names in it.
     depths
         (D,) of the planes, rising.
     to_image
@@ -46,6 +46,7 @@ class ImagePlanes:
             )
         if any(name not in features.coords for name in features.dims) or "affine" not in features.attrs:
             raise ValueError("images: expected positions of planes and pixels, found none. Next: pp.image_features.")
+        self.features = features
         self._values = features.data
         self.names = tuple(map(str, features.coords["c"].values))
         self.depths = np.asarray(features.coords["z"].values, dtype=np.float64)

@@ -91,7 +91,7 @@ def image_features(
     names = feature_names(read.channels, sizes)
     logger.info("image_features: %d features of %d planes of %d x %d pixels%s", len(names), *values.shape[1:],
                 "" if level is None else f"; tissue {'below' if dark_tissue else 'above'} {level:.4g}")  # fmt: skip
-    attrs = {"unit": unit, "affine": read.affine.tolist(), "kernel_sizes": list(sizes)}
+    attrs = {"unit": unit, "affine": read.affine.tolist(), "kernel_sizes": list(sizes), "volumetric": bool(volumetric)}
     if level is not None:
         attrs["threshold"] = float(level)
     return DataArray(

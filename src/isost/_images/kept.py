@@ -1,0 +1,46 @@
+"""Features of images in a folder: their intensities are kept, from which the features are made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import zarr
+from xarray import DataArray
+
+from isost._images.local import local_features
+
+_AXES = ("z", "y", "x")
+_ATTRS = ("affine", "unit", "kernel_sizes", "volumetric")
+
+
+def write_features(path: Path, features: DataArray, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a zarr group with other arrays beside, plane by plane."""
+    sizes = features.attrs.get("kernel_sizes")
+    values = features.data[:: 1 if sizes is None else 1 + 2 * len(sizes)]
+    group = zarr.create_group(store=str(path))
+    kept = group.create_array("image", shape=values.shape, chunks=(1, 1, *values.shape[2:]), dtype=np.float32)
+    for number in range(values.shape[1]):
+        kept[:, number] = np.asarray(values[:, number], dtype=np.float32)
+    for name in _AXES:
+        group.create_array(name, data=np.asarray(features.coords[name].values, dtype=np.float64))
+    others = group.create_group("arrays")
+    for name, array in arrays.items():
+        others.create_array(name, data=np.asarray(array, dtype=np.float64))
+    attrs = {name: features.attrs[name] for name in _ATTRS if name in features.attrs}
+    group.attrs.update({"features": attrs, "names": [str(name) for name in features.coords["c"].values]})
+
+
+def read_features(path: Path) -> tuple[DataArray, dict[str, np.ndarray]]:
+    """Read what `write_features` wrote; planes are read when they are asked for."""
+    group = zarr.open_group(store=str(path), mode="r")
+    attrs, image = dict(group.attrs["features"]), da.from_array(group["image"])
+    values = image
+    if "kernel_sizes" in attrs:
+        inside = da.isfinite(image).any(axis=0)
+        values = local_features(image, inside, attrs["kernel_sizes"], volumetric=bool(attrs["volumetric"]))
+    coords = {"c": group.attrs["names"], **{name: np.asarray(group[name]) for name in _AXES}}
+    features = DataArray(values, dims=("c", *_AXES), coords=coords, attrs=attrs)
+    return features, {name: np.asarray(array) for name, array in group["arrays"].arrays()}

@@ -1,0 +1,84 @@
+"""Fits that images guide: from a stain to sections, fields and volumes between, and what is kept of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from xarray import DataArray
+
+import isost
+
+
+@pytest.fixture(scope="module")
+def adata() -> AnnData:
+    """Four sections of a bending body, far apart."""
+    whole = isost.datasets.phantom("bending", n_sections=4, spacing=150, n_cells=500, n_genes=30, rng=5)
+    isost.pp.embed(whole, n_comps=10)
+    return whole
+
+
+@pytest.fixture(scope="module")
+def features(adata: AnnData) -> DataArray:
+    return isost.pp.image_features(isost.datasets.phantom_image(adata, spacing=25), kernel_sizes=(3, 7))
+
+
+@pytest.fixture(scope="module")
+def fits(adata: AnnData, features: DataArray) -> dict[str, isost.Reconstruction]:
+    return {name: isost.tl.fit(adata, images=images, epochs=40, progress=False, rng=0)
+            for name, images in (("plain", None), ("guided", features))}  # fmt: skip
+
+
+def overlap(cells: AnnData, measured: AnnData) -> float:
+    """Dice of the occupied bins of 80 µm."""
+    places = [one.obsm["spatial"] for one in (cells, measured)]
+    return isost.metrics.score_cells(
+        places[0], np.zeros((cells.n_obs, 1)), measured_coords=places[1],
+        measured_features=np.zeros((measured.n_obs, 1)), side=40.0, feature_scale=1.0,
+    )["dice"]  # fmt: skip
+
+
+def test_paths_and_outlines_follow_the_images(adata: AnnData, fits: dict[str, isost.Reconstruction]) -> None:
+    assert fits["guided"].params["images"]["followed"] and fits["guided"].params["images"]["outline"]
+    truth = isost.datasets.phantom_truth(adata)
+    for z in (75.0, 225.0, 375.0):
+        measured = truth.sample_section(z, n=500, rng=1)
+        dice, error = {}, {}
+        for name, fitted in fits.items():
+            draws = [fitted.section(z, rng=seed) for seed in range(5)]
+            dice[name] = np.mean([overlap(cells, measured) for cells in draws])
+            genes = list(fitted.stack.decoder.genes)
+            known = np.log1p(truth.rate(measured.obsm["spatial"], genes=genes))
+            off = fitted.expression(measured.obsm["spatial"]) - known
+            error[name] = np.square(off - off.mean(axis=0)).mean()
+        assert dice["guided"] > dice["plain"]
+        assert error["guided"] < 0.6 * error["plain"]
+
+
+def test_a_guided_fit_is_kept(fits: dict[str, isost.Reconstruction], tmp_path: Path) -> None:
+    fitted = fits["guided"]
+    fitted.save(tmp_path / "fit")
+    again = isost.Reconstruction.load(tmp_path / "fit")
+    places = np.column_stack([np.random.default_rng(0).uniform(-300, 300, (50, 2)), np.full(50, 210.0)])
+    np.testing.assert_allclose(again.expression(places), fitted.expression(places), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(again.section(210, rng=0).obsm["spatial"], fitted.section(210, rng=0).obsm["spatial"])
+    again.save(tmp_path / "fit", overwrite=True)
+    third = isost.Reconstruction.load(tmp_path / "fit")
+    np.testing.assert_array_equal(third.field.density(places), fitted.field.density(places))
+
+
+def test_the_volume_has_tissue_only_where_images_show_it(
+    adata: AnnData, features: DataArray, fits: dict[str, isost.Reconstruction]
+) -> None:
+    sdata = fits["guided"].to_spatialdata(voxel_size=50.0, rng=0)
+    inside = isost.datasets.phantom_truth(adata).inside
+    assert inside(sdata.tables["isost_voxels"].obsm["spatial"]).mean() > 0.97
+    assert inside(sdata.tables["isost_cells"].obsm["spatial"]).mean() > 0.97
+
+
+def test_the_same_seed_gives_the_same_fit(adata: AnnData, features: DataArray) -> None:
+    first, second = (isost.tl.fit(adata, images=features, epochs=2, progress=False, rng=0) for _ in range(2))
+    for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert bool((one == other).all())
