@@ -26,7 +26,7 @@ from isost._core.transport import Coupling, couple
 
 DEFAULTS = {
     "epochs": 60, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.0, "sigma_g": None, "alpha": 1.0,
-    "max_cells": 1024,
+    "max_cells": 1024, "beta": 0.0, "gamma": 0.0,
 }  # fmt: skip
 
 

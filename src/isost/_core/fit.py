@@ -113,6 +113,11 @@ def fit_stack(
         raise ValueError(f"objective: expected one of {OBJECTIVES}, found {objective!r}. Next: leave it out.")
     options = options or FitOptions()
     options.check()
+    if (options.beta, options.gamma) != (None, None) and (images is None or objective == "bridge"):
+        raise ValueError(
+            "beta, gamma: expected images and objective='trajectory', which they weigh the losses of, found "
+            f"objective={objective!r} {'without' if images is None else 'with'} images. Next: leave them out."
+        )
     devices = as_whole("devices", devices, 1)
     if devices > 1 and options.gaps_at_once == 1:
         options = replace(options, gaps_at_once=devices)
@@ -135,7 +140,7 @@ def fit_stack(
     if objective == "bridge":
         problem = BridgeObjective(model, stack, settings, generator, kept, images)
     else:
-        problem = TrajectoryObjective(model, stack, settings, generator)
+        problem = TrajectoryObjective(model, stack, settings, generator, images)
     training = Training(model, problem, stack.n_sections - 1, settings, generator, kept)
     if isinstance(problem, BridgeObjective) and problem.still:
         logger.info("fit: left-out sections are predicted best by standing still; no drift is learned")
@@ -156,6 +161,7 @@ def fit_stack(
     if images is not None:
         info["images"] = {"followed": isinstance(problem, BridgeObjective) and problem.belief.imaged}
         info["images"] |= {"outline": False} if guide is None else guide.report()
+        info["images"]["r2"] = images.told(stack).r2.round(4).tolist() if stack.n_features else []
     if isinstance(problem, BridgeObjective):
         info |= {
             "motion": problem.belief.motion, "change": problem.belief.change, "masses": problem.belief.masses,

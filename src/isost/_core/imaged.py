@@ -23,6 +23,19 @@ _NEAR_END = 0.1  # of a gap: nearer to a section a plane says nothing that the s
 _NEAREST = 4
 
 
+class Told(Protocol):
+    """A linear map of features (n, P) to what images show (n, C): weight (C, P), offset (C,), and r2 (C,) held out."""
+
+    @property
+    def weight(self) -> np.ndarray: ...
+
+    @property
+    def offset(self) -> np.ndarray: ...
+
+    @property
+    def r2(self) -> np.ndarray: ...
+
+
 class Imaged(Protocol):
     """Images among the sections."""
 
@@ -35,6 +48,14 @@ class Imaged(Protocol):
 
         None where there is no plane about the depth, or no tissue on it.
         """
+        ...
+
+    def sampled(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """N places (n, 2) of the tissue of the plane nearest to a depth, as often as they are bright, as above."""
+        ...
+
+    def told(self, stack: Stack) -> Told:
+        """Regress what the images show at the cells, scaled as above, on the features of the cells."""
         ...
 
     def show(self, stack: Stack) -> bool:

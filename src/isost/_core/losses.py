@@ -82,6 +82,13 @@ def _update(
     return f - bit * by_row, g - bit * by_column
 
 
+def chamfer(predicted: Tensor, shown: Tensor) -> Tensor:
+    """Mean squared distance to the nearest of the other, both ways, of ``(n, d)`` and ``(m, d)`` (eq 11)."""
+    there = shown[neighbours(shown, 1, query=predicted.detach())[:, 0]]
+    back = predicted[neighbours(predicted.detach(), 1, query=shown)[:, 0]]
+    return (predicted - there).square().sum(dim=1).mean() + (back - shown).square().sum(dim=1).mean()
+
+
 def nearest_cell_mse(
     position: Tensor, features: Tensor, measured_position: Tensor, measured_features: Tensor
 ) -> Tensor:

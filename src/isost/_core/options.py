@@ -56,6 +56,9 @@ class FitOptions:
         sections.
     alpha
         Weight of the expression loss beside the shape loss.
+    beta, gamma
+        ``trajectory`` with images: weights beside the shape loss of the distance of cells from the tissue that images
+        show, and of what their expression leads to expect there. The paper's are 100 or 1000, and 1e-4 or 5e-3.
     max_cells
         Cells a loss looks at in one step: what bounds memory. 1024 for ``bridge``, 512 for ``trajectory``.
     gaps_at_once
@@ -77,6 +80,8 @@ class FitOptions:
     sigma_z: float | None = None
     sigma_g: float | None = None
     alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
     max_cells: int | None = None
     gaps_at_once: int = 1
     width: int = 64
@@ -91,7 +96,11 @@ class FitOptions:
         problems = []
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name.startswith("sigma") or field.name in ("alpha", "feature_weight") else None
+            least = (
+                0
+                if field.name.startswith("sigma") or field.name in ("alpha", "beta", "gamma", "feature_weight")
+                else None
+            )
             if value is None:
                 continue
             if field.name == "correct_sections":

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from isost._core.carry import simulate
+from isost._core.imaged import Imaged
 from isost._core.losses import nearest_cell_mse, sinkhorn_w2
 from isost._core.model import SDEModel
+from isost._core.shown import ShownPlanes
 from isost._core.stack import Stack
 
 DEFAULTS = {
     "epochs": 100, "learning_rate": 3e-3, "dz": 0.2, "sigma_xy": 0.004, "sigma_z": 0.04, "sigma_g": 0.04, "alpha": 0.1,
-    "max_cells": 512,
+    "max_cells": 512, "beta": 100.0, "gamma": 5e-3,
 }  # fmt: skip
 
 # Cells times Euler steps whose activations, some 20 kB each, are kept for the backward pass and not computed again.
@@ -24,12 +26,15 @@ class TrajectoryObjective:
 
     Three phases: the shape drifts by debiased Sinkhorn, the expression drifts by nearest-cell squared error with the
     shape drifts held, and both together. The backward pair learns the same from each section to the one before (eq 8).
+    Cells pass by a plane of images, where there are any, and are compared with it on their way (eqs 11 and 12).
     """
 
     phases: tuple[str, ...] = ("shape", "expression", "both")
     least_steps = 1  # one for every gap and direction, as published
 
-    def __init__(self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: SDEModel, stack: Stack, settings: dict, generator: torch.Generator, images: Imaged | None = None
+    ) -> None:
         self.model = model
         self.alpha = float(settings["alpha"])
         self.max_cells = int(settings["max_cells"])
@@ -38,6 +43,7 @@ class TrajectoryObjective:
         self._sections = [tuple(part[stack.slice_of(k)] for part in (position, depth, features))
                           for k in range(stack.n_sections)]  # fmt: skip
         self._depths = [model.internal_depth(z) for z in stack.depths]
+        self._shown = None if images is None else ShownPlanes(model, stack, images, settings)
         if not model.n_features:
             self.phases = ("shape",)
 
@@ -57,6 +63,8 @@ class TrajectoryObjective:
     def move(self, device: torch.device) -> None:
         """Move what losses are of to a device."""
         self._sections = [tuple(part.to(device) for part in section) for section in self._sections]
+        if self._shown is not None:
+            self._shown.move(device)
 
     def loss(self, gap: int, direction: str, phase: str) -> Tensor:
         source, target = (gap, gap + 1) if direction == "forward" else (gap + 1, gap)
@@ -64,18 +72,24 @@ class TrajectoryObjective:
         position, depth, features = self._some(source, generator)
         steps = self.model.n_steps(self._depths[target] - self._depths[source])
         seed = int(torch.randint(2**62, (), generator=generator))
-        position, features = next(simulate(
-            self.model, direction, position, depth, features, [self._depths[target]],
+        plane = None if self._shown is None else self._shown.draw(gap, generator)
+        on_the_way = [] if plane is None else [plane.depth]
+        carried = simulate(
+            self.model, direction, position, depth, features, [*on_the_way, self._depths[target]],
             seed=seed, parts="shape" if phase == "shape" else "both", save_memory=steps * len(position) > STORED,
-            steps=steps,
-        ))  # fmt: skip
+            steps=None if on_the_way else steps,
+        )  # fmt: skip
+        prior: Tensor | float = 0.0
+        if plane is not None and self._shown is not None:
+            prior = self._shown.loss(plane, *next(carried), phase)
+        position, features = next(carried)
         measured_position, _, measured_features = self._some(target, generator)
         expression = torch.zeros((), device=position.device)
         if phase != "shape":
             expression = nearest_cell_mse(position, features, measured_position, measured_features)
         if phase == "expression":
-            return expression
-        return sinkhorn_w2(position, measured_position) + self.alpha * expression
+            return expression + prior
+        return prior + sinkhorn_w2(position, measured_position) + self.alpha * expression
 
     def _some(self, section: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         position, depth, features = self._sections[section]

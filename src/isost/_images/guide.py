@@ -29,6 +29,10 @@ from isost._images.planes import ImagePlanes
 _MOST_SECTIONS, _MOST_CELLS = 8, 4000
 _RIDGES = np.geomspace(1e-4, 10.0, 11)  # of the mean square of a feature
 _TINY = 1e-300
+NOWHERE = (
+    "images: expected tissue where cells were measured, found none at any cell. Next: look at the frame, the depths "
+    "and the unit of the images, or align them with isost.pp.align_images."
+)
 _ARRAYS = ("offset", "scale", "weight", "gain", "outline")
 
 
@@ -196,10 +200,7 @@ def _known(shown: np.ndarray, stack: Stack) -> np.ndarray:
     """Give cells where no image shows tissue what the nearest cell of their section has, or the mean of all."""
     missing = ~np.isfinite(shown).all(axis=1)
     if missing.all():
-        raise ValueError(
-            "images: expected tissue where cells were measured, found none at any cell. Next: look at the frame, the "
-            "depths and the unit of the images, or align them with isost.pp.align_images."
-        )
+        raise ValueError(NOWHERE)
     for section in range(stack.n_sections):
         rows = np.arange(stack.starts[section], stack.starts[section + 1])
         known, other = rows[~missing[rows]], rows[missing[rows]]

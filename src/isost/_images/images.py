@@ -10,12 +10,15 @@ import numpy as np
 
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
-from isost._images.guide import Guide, fit_guide
+from isost._images.guide import NOWHERE, Guide, fit_guide
+from isost._images.linear import Linear, fit_linear
 from isost._images.outline import filled_by, shows_tissue
 from isost._images.planes import ImagePlanes
 
 _LOOKED_AT = 8  # planes that the spread of features is taken of
 _FILLED = 0.9  # of the tissue of the images, that has to have measured cells about it
+_POOL = 20_000  # places that are drawn from by intensity
+_DIMMEST = 0.1  # standard deviations above nothing
 _CHECKED = 3  # planes that a checksum is of
 
 
@@ -46,6 +49,23 @@ class Images:
         offset, scale = self._spread
         shown = planes.plane(number)[:, pixel[some, 0], pixel[some, 1]].T
         return places[some], (shown - offset) / scale
+
+    def sampled(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+        found = self.tissue_near(z, _POOL)
+        if found is None:
+            return None
+        places, shown = found
+        bright = shown[:, 0] - shown[:, 0].min() + _DIMMEST
+        some = np.random.default_rng(0).choice(len(places), n, p=bright / bright.sum())
+        return places[some], shown[some]
+
+    def told(self, stack: Stack) -> Linear:
+        shown = self.planes.at(stack.coords)
+        known = np.isfinite(shown).all(axis=1)
+        if not known.any():
+            raise ValueError(NOWHERE)
+        offset, scale = self._spread
+        return fit_linear(stack.features[known], (shown[known] - offset) / scale, stack.section_index[known])
 
     def show(self, stack: Stack) -> bool:
         return shows_tissue(self.planes, stack) and filled_by(self.planes, stack) >= _FILLED

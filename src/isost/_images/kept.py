@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,21 +27,21 @@ def write_features(path: Path, features: DataArray, arrays: Mapping[str, np.ndar
         kept[:, number] = np.asarray(values[:, number], dtype=np.float32)
     for name in _AXES:
         group.create_array(name, data=np.asarray(features.coords[name].values, dtype=np.float64))
-    others = group.create_group("arrays")
     for name, array in arrays.items():
-        others.create_array(name, data=np.asarray(array, dtype=np.float64))
+        group.create_array(name, data=np.asarray(array, dtype=np.float64))
+    names = [str(name) for name in features.coords["c"].values]
     attrs = {name: features.attrs[name] for name in _ATTRS if name in features.attrs}
-    group.attrs.update({"features": attrs, "names": [str(name) for name in features.coords["c"].values]})
+    group.attrs["features"] = json.dumps({"names": names, "attrs": attrs, "arrays": list(arrays)})
 
 
 def read_features(path: Path) -> tuple[DataArray, dict[str, np.ndarray]]:
     """Read what `write_features` wrote; planes are read when they are asked for."""
     group = zarr.open_group(store=str(path), mode="r")
-    attrs, image = dict(group.attrs["features"]), da.from_array(group["image"])
-    values = image
+    header, image = json.loads(str(group.attrs["features"])), da.from_array(group["image"])
+    values, attrs = image, header["attrs"]
     if "kernel_sizes" in attrs:
         inside = da.isfinite(image).any(axis=0)
         values = local_features(image, inside, attrs["kernel_sizes"], volumetric=bool(attrs["volumetric"]))
-    coords = {"c": group.attrs["names"], **{name: np.asarray(group[name]) for name in _AXES}}
+    coords = {"c": header["names"], **{name: np.asarray(group[name]) for name in _AXES}}
     features = DataArray(values, dims=("c", *_AXES), coords=coords, attrs=attrs)
-    return features, {name: np.asarray(array) for name, array in group["arrays"].arrays()}
+    return features, {name: np.asarray(group[name]) for name in header["arrays"]}

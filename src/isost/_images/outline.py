@@ -9,7 +9,7 @@ from isost._core.graph import median_spacing
 from isost._core.stack import Stack
 from isost._images.planes import ImagePlanes
 
-_SHOWN = 0.97  # of the measured cells, that have to lie in the tissue of the images
+_SHOWN = 0.95  # of the measured cells, that have to lie in the tissue of the images
 _POINTS = 2000
 _ABOUT = 4.0  # spacings
 

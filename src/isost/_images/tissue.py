@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dask.array as da
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 _LOOKED_AT = 2**20  # pixels that a threshold is chosen by
 _BINS = 256
@@ -27,8 +28,25 @@ def tissue_mask(image: da.Array, threshold: float | str | None, *, dark: bool) -
             )
         step = max(1, int(np.ceil((mean.size / _LOOKED_AT) ** 0.5)))
         some = np.asarray(mean[:, ::step, ::step]).ravel()
-        threshold = otsu(some[np.isfinite(some)])
-    return (mean < threshold if dark else mean > threshold), float(threshold)
+        threshold = _otsu_of_light(some[np.isfinite(some)], dark=dark)
+    beyond = mean < threshold if dark else mean > threshold
+    # single pixels are noisy
+    mask = da.map_overlap(_majority, beyond, depth=(0, 1, 1), boundary="nearest", dtype=bool)
+    return mask, float(threshold)
+
+
+def _majority(mask: np.ndarray) -> np.ndarray:
+    """Of the 3 x 3 pixels of a plane about each."""
+    return uniform_filter(mask.astype(np.float32), (1, 3, 3), mode="nearest") > 0.5
+
+
+def _otsu_of_light(values: np.ndarray, *, dark: bool) -> float:
+    """Otsu's threshold of square roots above the background: light is counted, and bright tissue varies the more."""
+    if not len(values):
+        return otsu(values)
+    background = float(np.percentile(values, 99.9 if dark else 0.1))
+    sign = -1.0 if dark else 1.0
+    return background + sign * otsu(np.sqrt(np.maximum(sign * (values - background), 0.0))) ** 2
 
 
 def otsu(values: np.ndarray) -> float:

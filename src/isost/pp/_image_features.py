@@ -50,8 +50,8 @@ def image_features(
     mask
         (z, y, x) or (y, x) bool, the tissue.
     threshold
-        Without a mask, the tissue is where the mean over the channels is above this; ``"otsu"`` chooses it (Otsu
-        1979); None takes all pixels that are numbers.
+        Without a mask, the tissue is where the mean over the channels is above this in most of the 3 x 3 pixels;
+        ``"otsu"`` chooses it (Otsu 1979, of square roots above the background); None takes all that are numbers.
     dark_tissue
         The tissue is below the threshold, as in bright-field images.
     volumetric

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 from anndata import AnnData
+from xarray import DataArray
 
 from isost._core.baselines import Kernel, Nearest, Predictor, Union
 from isost._core.checks import check_adata
@@ -13,6 +14,7 @@ from isost._core.expression import expression_of
 from isost._core.random import Rng, numpy_generator
 from isost._core.requests import as_whole
 from isost._core.sections import Sections
+from isost._images.images import Images
 from isost._logging import logger
 from isost.tl._fit import checked_options, fit
 from isost.tl._held_out import Fit, Keys, read_geometry, split
@@ -29,6 +31,7 @@ def cross_validate(
     depth_key: str | None = None,
     n_comps: int = 50,
     n_draws: int = 3,
+    images: DataArray | None = None,
     rng: Rng = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -53,6 +56,9 @@ def cross_validate(
         Number of principal components.
     n_draws
         Draws of cells over which their scores are averaged.
+    images
+        What `isost.pp.image_features` made of images among the sections: the fit is then scored without them and, as
+        ``"isost, images"``, with them.
     rng
         Seed or generator, of the fits and the draws.
     **options
@@ -69,6 +75,8 @@ def cross_validate(
 
         ``isost``
             The fit.
+        ``isost, images``
+            The fit with images, where there are some.
         ``nearest``, ``union``
             The cells of the section nearest in depth, and of both neighbours. Their field is a Gaussian kernel over
             them, for each score the best of the widths h / 2, h, 2 h and 4 h with hindsight (h is
@@ -97,7 +105,7 @@ def cross_validate(
     (['isost', 'nearest', 'union', 'kernel', 'ceiling'], ['s2'])
     """
     started = perf_counter()
-    check_request(adata, n_comps, n_draws, options)
+    check_request(adata, n_comps, n_draws, options, images)
     keys = Keys(section_key, spatial_key, depth_key)
     sections = read_geometry(adata, keys)[1]
     folds = choose_folds(sections, hold_out)
@@ -107,19 +115,23 @@ def cross_validate(
         names = ", ".join(sections.names[k] for k in fold)
         logger.info("cross_validate: fit %d of %d, without %s", number, len(folds), names)
         seed = int(generator.integers(2**31))
-        records += score_fold(adata, fold, keys, n_comps=n_comps, n_draws=n_draws, seed=seed, options=options)
+        records += score_fold(
+            adata, fold, keys, n_comps=n_comps, n_draws=n_draws, seed=seed, options=options, images=images
+        )
     scores = sort_scores(pd.DataFrame(records))
     logger.info("cross_validate: %d sections scored in %.1f s", len({*scores["section"]}), perf_counter() - started)
     return scores
 
 
-def check_request(adata: AnnData, n_comps: int, n_draws: int, options: dict[str, Any]) -> None:
+def check_request(
+    adata: AnnData, n_comps: int, n_draws: int, options: dict[str, Any], images: DataArray | None
+) -> None:
     """Refuse what no fit could be made or scored with.
 
     Raises
     ------
     TypeError
-        If `adata` is no AnnData, a number none, or an option unknown.
+        If `adata` is no AnnData, a number none, `images` no image features, or an option unknown.
     ValueError
         If a number is below 1, an option is impossible, or there is no expression.
     """
@@ -127,18 +139,23 @@ def check_request(adata: AnnData, n_comps: int, n_draws: int, options: dict[str,
     expression_of(adata)
     as_whole("n_comps", n_comps, 1)
     as_whole("n_draws", n_draws, 1)
+    if images is not None:
+        Images(images)
     checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS}).check()
 
 
 def score_fold(
-    adata: AnnData, fold: list[int], keys: Keys, *, n_comps: int, n_draws: int, seed: int, options: dict[str, Any]
-) -> list[dict[str, Any]]:
+    adata: AnnData, fold: list[int], keys: Keys, *, n_comps: int, n_draws: int, seed: int, options: dict[str, Any],
+    images: DataArray | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Fit without the sections of a fold, and score them: a record for each method and section."""
     train, held = split(adata, fold, keys, n_comps=n_comps, rng=seed)
-    fitted = fit(train, **vars(keys), rng=seed, **options)
+    fits = {"isost": fit(train, **vars(keys), rng=seed, **options)}
+    if images is not None:
+        fits["isost, images"] = fit(train, **vars(keys), images=images, rng=seed, **options)
     known = held.training
     predictors: dict[str, Predictor] = {
-        "isost": Fit(fitted, held.genes),
+        **{name: Fit(fitted, held.genes) for name, fitted in fits.items()},
         "nearest": Nearest(known),
         "union": Union(known),
         "kernel": Kernel(known),
@@ -153,7 +170,7 @@ def sort_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.reset_index(drop=True)
 
 
-_ORDER = ["isost", "nearest", "union", "kernel", "ceiling"]
+_ORDER = ["isost", "isost, images", "nearest", "union", "kernel", "ceiling"]
 
 
 def choose_folds(sections: Sections, hold_out: Literal["each", "alternate"] | int | Sequence[str]) -> list[list[int]]:

@@ -56,6 +56,19 @@ def fit(
     use_rep
         Key in `obsm` of the expression that is carried, (n_cells, n_features). `isost.pp.embed` or `scanpy.pp.pca` make
         one that decodes to genes; any other is carried as itself.
+    images
+        What `isost.pp.image_features` made of images among the sections, in their frame and unit
+        (`isost.pp.align_images`), at more depths than there are sections. Useless images change little: each use of
+        them is believed as far as sections that are left out say. With ``"bridge"``, paths of cells go by the tissue of
+        up to three planes in a gap, coupled from plane to plane, if both show the same tissue at the depths of
+        sections, and inner sections are predicted clearly better so. There is tissue only where images show it, if they
+        show it at nearly all cells. The field is that of the expression less what follows the images, by a ridge
+        regression of left-out sections' errors, and this is added where an image lies. With ``"trajectory"`` as
+        published (eqs 11 and 12): ``beta`` times the Chamfer distance between simulated cells and the tissue of a
+        plane, drawn by intensity, and ``gamma`` times the squared error of a linear map from expression to the
+        features of the image. ``params["images"]`` says what was believed: ``followed``, ``outline``, ``gain`` (share
+        of the squared error of each component that images take from left-out sections), and ``r2`` of that map for
+        each feature within sections that it was not fitted on.
     objective
         ``"bridge"``: sections are coupled once by optimal transport and the drifts are regressed on Brownian bridges
         between coupled cells. ``"trajectory"``: the paper's, Sinkhorn W2 and expression losses on simulated cells
@@ -83,6 +96,7 @@ def fit(
     **options
         What differs from the preset or the defaults: ``epochs`` (of each phase), ``learning_rate``, ``dz`` (Euler
         step), ``sigma_xy``, ``sigma_z``, ``sigma_g`` (diffusions), ``alpha`` (weight of expression beside shape),
+        ``beta``, ``gamma`` (weights of images in ``"trajectory"``),
         ``max_cells`` (of one step, bounds memory), ``gaps_at_once`` (gaps that a step averages), ``width``,
         ``unet_depth``, ``n_neighbours`` (networks),
         ``n_candidates``, ``feature_weight`` (coupling), ``correct_sections`` (True: a section whose neighbours are

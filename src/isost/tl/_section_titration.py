@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from xarray import DataArray
 
 from isost._core.random import Rng, numpy_generator
 from isost._core.requests import as_whole
@@ -24,6 +25,7 @@ def section_titration(
     depth_key: str | None = None,
     n_comps: int = 50,
     n_draws: int = 3,
+    images: DataArray | None = None,
     rng: Rng = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -47,6 +49,10 @@ def section_titration(
         Number of principal components.
     n_draws
         Draws of cells over which their scores are averaged.
+    images
+        What `isost.pp.image_features` made of images among the sections: the fit is then scored without them and, as
+        ``"isost, images"``, with them.
+        How many sections the images save is how much further apart those of ``"isost, images"`` are at the same score.
     rng
         Seed or generator, of the fits and the draws.
     **options
@@ -78,7 +84,7 @@ def section_titration(
     ['s2', 's4']
     """
     started = perf_counter()
-    check_request(adata, n_comps, n_draws, options)
+    check_request(adata, n_comps, n_draws, options, images)
     keys = Keys(section_key, spatial_key, depth_key)
     coords, sections = read_geometry(adata, keys)
     n_sections = len(sections.names)
@@ -98,7 +104,7 @@ def section_titration(
         logger.info("section_titration: every %d sections, %d kept, %d scored", step, len(kept), len(between))
         records = score_fold(
             adata[used], between, keys, n_comps=n_comps, n_draws=n_draws, seed=int(generator.integers(2**31)),
-            options=options,
+            options=options, images=images,
         )  # fmt: skip
         table = sort_scores(pd.DataFrame(records))
         depths = np.array([coords[sections.index == k, 2].mean() for k in kept])
