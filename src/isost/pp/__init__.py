@@ -1,4 +1,4 @@
-"""Preprocessing: sections into one stack, expression into a representation that decodes to genes."""
+"""Preprocessing: sections into one stack, expression into what decodes to genes, images into what guides a fit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.pp._align_images import align_images
     from isost.pp._embed import embed
     from isost.pp._image_features import image_features
     from isost.pp._stack_sections import stack_sections
 
-__all__ = ["embed", "image_features", "stack_sections"]
+__all__ = ["align_images", "embed", "image_features", "stack_sections"]
 
 
 def __getattr__(name: str) -> Any:
