@@ -1,10 +1,10 @@
 """What of the expression follows an image, beyond what the neighbouring sections tell already.
 
 Inner sections are left out one at a time. There the field of the others errs by e, and what the image shows differs by
-d from what the same linear estimate would have made of what it shows at the cells of the others: e is regressed on d
-(ridge), and a score is believed to follow the image as far as sections that the regression never saw say. The field is
-then that of the scores less what follows the image, which is added back wherever an image lies (kriging with an
-external drift).
+d, in a few functions of its features, from what the same linear estimate would have made of what it shows at the cells
+of the others: e is regressed on d (ridge), and a score is believed to follow the image as far as sections that the
+regression never saw say. The field is then that of the scores less what follows the image, which is added back wherever
+an image lies (kriging with an external drift).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from isost._core.gap import GapField, aligned_views
 from isost._core.model import SDEModel
 from isost._core.paths import Paths
 from isost._core.stack import Stack
+from isost._images.basis import Basis
 from isost._images.kept import read_features, write_features
 from isost._images.outline import shows_tissue
 from isost._images.planes import ImagePlanes
@@ -33,21 +34,20 @@ NOWHERE = (
     "images: expected tissue where cells were measured, found none at any cell. Next: look at the frame, the depths "
     "and the unit of the images, or align them with isost.pp.align_images."
 )
-_ARRAYS = ("offset", "scale", "weight", "gain", "outline")
 
 
 @dataclass(frozen=True, eq=False)
 class Guide:
-    """Part of the scores that is linear in the features of images.
+    """Part of the scores that is linear in functions of the features of images.
 
     Attributes
     ----------
     planes
         The images.
-    offset, scale
-        (C,) of the features.
+    basis
+        B functions of the features.
     weight
-        (S, C) of the scaled features in each score.
+        (S, B) of these in each score.
     gain
         (S,) share of the squared error of sections left out that the images took away; 0 where they are not believed.
     outline
@@ -55,8 +55,7 @@ class Guide:
     """
 
     planes: ImagePlanes
-    offset: np.ndarray
-    scale: np.ndarray
+    basis: Basis
     weight: np.ndarray
     gain: np.ndarray
     outline: bool
@@ -65,8 +64,7 @@ class Guide:
         """Part (n, S) float32 of the scores at places (n, 3); 0 where no image shows tissue."""
         if not self.weight.any():
             return np.zeros((len(coords), len(self.weight)), np.float32)
-        scaled = (self.planes.at(coords) - self.offset) / self.scale
-        return (np.nan_to_num(scaled, nan=0.0) @ self.weight.T).astype(np.float32)
+        return (self.basis(self.planes.at(coords)) @ self.weight.T).astype(np.float32)
 
     def inside(self, coords: np.ndarray) -> np.ndarray:
         """Say (n,) which places (n, 3) may be tissue: where images show it, and all where there are none."""
@@ -80,14 +78,14 @@ class Guide:
 
     def save(self, path: Path) -> None:
         """Write a folder that `load` reads."""
-        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
-        write_features(path, self.planes.features, arrays)
+        arrays = {name: getattr(self, name) for name in ("weight", "gain", "outline")}
+        write_features(path, self.planes.features, vars(self.basis) | arrays)
 
     @classmethod
     def load(cls, path: Path) -> Guide:
         features, arrays = read_features(path)
-        offset, scale, weight, gain, outline = (arrays[name] for name in _ARRAYS)
-        return cls(ImagePlanes(features), offset, scale, weight, gain, bool(outline))
+        basis = Basis(arrays["offset"], arrays["scale"], arrays["knots"])
+        return cls(ImagePlanes(features), basis, arrays["weight"], arrays["gain"], bool(arrays["outline"]))
 
     def left(self, stack: Stack) -> Stack:
         """Stack without what follows the images."""
@@ -117,17 +115,17 @@ def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | Non
     found = planes.at(stack.coords)
     outline = shows_tissue(planes, stack)
     shown = _known(found, stack)
-    offset, scale = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
-    scale = np.where(scale > 0, scale, 1.0)
-    weight, gain = np.zeros((stack.n_scores, shown.shape[1])), np.zeros(stack.n_scores)
+    basis = Basis.of(shown)
+    functions = basis(shown)
+    weight, gain = np.zeros((stack.n_scores, functions.shape[1])), np.zeros(stack.n_scores)
     inner = np.flatnonzero(covered[1:-1]) + 1
     if len(inner) > 1 and stack.n_scores:
-        weight, gain = _fit_weight(model, stack, inner, ((shown - offset) / scale).astype(np.float32))
-    return Guide(planes, offset, scale, weight, gain, outline) if outline or (gain > 0).any() else None
+        weight, gain = _fit_weight(model, stack, inner, functions)
+    return Guide(planes, basis, weight, gain, outline) if outline or (gain > 0).any() else None
 
 
 def _fit_weight(model: SDEModel, stack: Stack, inner: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (S, C) and gains (S,) from inner sections that are left out, given scaled features (n, C) of cells."""
+    """Weights (S, B) and gains (S,) from inner sections that are left out, given functions (n, B) at the cells."""
     asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
     hyper = estimate(stack, views=aligned_views(model, stack))
     groups, n_scores = hyper.groups(), stack.n_scores

@@ -11,16 +11,17 @@ import numpy as np
 import zarr
 from xarray import DataArray
 
-from isost._images.local import local_features
+from isost._images.local import edge_distance, local_features, pixel_of
 
 _AXES = ("z", "y", "x")
-_ATTRS = ("affine", "unit", "kernel_sizes", "volumetric")
+_ATTRS = ("affine", "unit", "kernel_sizes", "volumetric", "edge")
 
 
 def write_features(path: Path, features: DataArray, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a zarr group with other arrays beside, plane by plane."""
-    sizes = features.attrs.get("kernel_sizes")
-    values = features.data[:: 1 if sizes is None else 1 + 2 * len(sizes)]
+    sizes, values = features.attrs.get("kernel_sizes"), features.data
+    if sizes is not None:
+        values = values[: len(values) - bool(features.attrs.get("edge")) : 1 + 2 * len(sizes)]
     group = zarr.create_group(store=str(path))
     kept = group.create_array("image", shape=values.shape, chunks=(1, 1, *values.shape[2:]), dtype=np.float32)
     for number in range(values.shape[1]):
@@ -39,9 +40,11 @@ def read_features(path: Path) -> tuple[DataArray, dict[str, np.ndarray]]:
     group = zarr.open_group(store=str(path), mode="r")
     header, image = json.loads(str(group.attrs["features"])), da.from_array(group["image"])
     values, attrs = image, header["attrs"]
+    coords = {"c": header["names"], **{name: np.asarray(group[name]) for name in _AXES}}
     if "kernel_sizes" in attrs:
         inside = da.isfinite(image).any(axis=0)
         values = local_features(image, inside, attrs["kernel_sizes"], volumetric=bool(attrs["volumetric"]))
-    coords = {"c": header["names"], **{name: np.asarray(group[name]) for name in _AXES}}
+        if attrs["edge"]:
+            values = da.concatenate([values, edge_distance(inside, pixel_of(coords["y"], coords["x"]))])
     features = DataArray(values, dims=("c", *_AXES), coords=coords, attrs=attrs)
     return features, {name: np.asarray(group[name]) for name in header["arrays"]}

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import dask.array as da
 import numpy as np
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import distance_transform_edt, uniform_filter
 
+EDGE = "edge"
 _CHUNK = 512  # pixels along an edge of a block
 
 
@@ -15,6 +16,11 @@ def feature_names(channels: Sequence[str], kernel_sizes: Sequence[int]) -> list[
     """Names in the order of `local_features`, channel by channel."""
     kinds = ["intensity", *(f"{kind}_{size}" for size in kernel_sizes for kind in ("mean", "std"))]
     return [kind if len(channels) == 1 else f"{channel}_{kind}" for channel in channels for kind in kinds]
+
+
+def pixel_of(y: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+    """Edges of pixels with these centres."""
+    return tuple(float(abs(axis[-1] - axis[0])) / max(len(axis) - 1, 1) or 1.0 for axis in (y, x))  # type: ignore[return-value]
 
 
 def local_features(image: da.Array, mask: da.Array, kernel_sizes: Sequence[int], *, volumetric: bool) -> da.Array:
@@ -51,6 +57,26 @@ def local_features(image: da.Array, mask: da.Array, kernel_sizes: Sequence[int],
         for channel in image
     ]  # fmt: skip
     return da.concatenate(found, axis=0)
+
+
+def edge_distance(mask: da.Array, pixel: Sequence[float]) -> da.Array:
+    """Distance (1, z, y, x) float32 of each pixel of the tissue to the nearest without, in its plane; NaN elsewhere.
+
+    Pixels are of the edges y, x. Where a plane has no edge, it is half the image.
+    """
+    whole = mask.rechunk((1, -1, -1))
+    return da.map_blocks(_edge, whole, tuple(pixel), dtype=np.float32, new_axis=0, chunks=((1,), *whole.chunks))
+
+
+def _edge(mask: np.ndarray, pixel: tuple[float, float]) -> np.ndarray:
+    found = np.full(mask.shape, np.nan, dtype=np.float32)
+    for plane, inside in zip(found, mask.astype(bool), strict=True):
+        most = 0.5 * min(length * size for length, size in zip(inside.shape, pixel, strict=True))
+        if not inside.all():
+            plane[inside] = np.minimum(distance_transform_edt(inside, sampling=pixel)[inside], most)
+        else:
+            plane[:] = most
+    return found[None]
 
 
 def _block(

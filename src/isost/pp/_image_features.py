@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 from xarray import DataArray
 
-from isost._images.local import feature_names, local_features
+from isost._images.local import EDGE, edge_distance, feature_names, local_features, pixel_of
 from isost._images.read import read_image
 from isost._images.tissue import tissue_mask
 from isost._logging import logger
@@ -24,14 +24,16 @@ def image_features(
     threshold: float | str | None = "otsu",
     dark_tissue: bool = False,
     volumetric: bool = False,
+    edge: bool = True,
     unit: str = "um",
 ) -> DataArray:
     """Describe each pixel of an image by its intensity and by what is about it.
 
     For each channel the intensity itself, and for each kernel size the mean and the standard deviation over a box of so
-    many pixels about the pixel: nine features with the four sizes of Li, Bao et al. 2025 (bioRxiv
-    10.1101/2025.08.15.670472), whose text counts ten. Boxes count the pixels of the tissue alone, so that neither the
-    background nor the border of the image leaks in.
+    many pixels about the pixel; and once the distance from the edge of the tissue: ten features of one channel with the
+    four sizes of Li, Bao et al. 2025 (bioRxiv 10.1101/2025.08.15.670472), whose text counts ten and names the first
+    nine. Boxes count the pixels of the tissue alone, so that neither the background nor the border of the image leaks
+    in.
 
     Parameters
     ----------
@@ -56,6 +58,8 @@ def image_features(
         The tissue is below the threshold, as in bright-field images.
     volumetric
         Boxes reach across planes as well; for volumes whose voxels are nearly cubes.
+    edge
+        Add the distance of each pixel to the nearest of its plane that is no tissue, in `unit`.
     unit
         Of the positions.
 
@@ -79,7 +83,7 @@ def image_features(
     >>> image = np.random.default_rng(0).poisson(50, (3, 60, 80))
     >>> features = isost.pp.image_features(image, spacing=(100, 10, 10), threshold=None)
     >>> features.shape, features.coords["c"].values[:3].tolist()
-    ((9, 3, 60, 80), ['intensity', 'mean_3', 'std_3'])
+    ((10, 3, 60, 80), ['intensity', 'mean_3', 'std_3'])
     """
     sizes = _checked_sizes(kernel_sizes)
     read = read_image(image, spacing, origin, depths)
@@ -89,9 +93,18 @@ def image_features(
         tissue, level = _checked_mask(mask, read.values.shape[1:]), None
     values = local_features(read.values, tissue, sizes, volumetric=volumetric)
     names = feature_names(read.channels, sizes)
+    if edge:
+        values = da.concatenate([values, edge_distance(tissue, pixel_of(read.y, read.x))])
+        names.append(EDGE)
     logger.info("image_features: %d features of %d planes of %d x %d pixels%s", len(names), *values.shape[1:],
                 "" if level is None else f"; tissue {'below' if dark_tissue else 'above'} {level:.4g}")  # fmt: skip
-    attrs = {"unit": unit, "affine": read.affine.tolist(), "kernel_sizes": list(sizes), "volumetric": bool(volumetric)}
+    attrs = {
+        "unit": unit,
+        "affine": read.affine.tolist(),
+        "kernel_sizes": list(sizes),
+        "volumetric": bool(volumetric),
+        "edge": bool(edge),
+    }
     if level is not None:
         attrs["threshold"] = float(level)
     return DataArray(

@@ -25,7 +25,7 @@ def volume() -> np.ndarray:
 
 def test_positions_and_tissue(volume: np.ndarray) -> None:
     found = isost.pp.image_features(volume, spacing=(50, 10, 10), origin=(5, 0, -100))
-    assert found.dims == ("c", "z", "y", "x") and found.shape == (9, 4, 30, 40) and isinstance(found.data, da.Array)
+    assert found.dims == ("c", "z", "y", "x") and found.shape == (10, 4, 30, 40) and isinstance(found.data, da.Array)
     assert found.coords["z"].values.tolist() == [5.0, 55.0, 105.0, 155.0]
     assert found.coords["x"].values[[0, -1]].tolist() == [-100.0, 290.0]
     tissue = np.isfinite(found.sel(c="intensity").values)
@@ -41,8 +41,9 @@ def test_arrays_of_all_dimensions_are_alike(volume: np.ndarray) -> None:
     assert plane.coords["z"].values.tolist() == [3.0]
     np.testing.assert_allclose(plane.values[:, 0], whole.values[:, 1], rtol=1e-5)
     two = isost.pp.image_features(da.from_array(np.stack([volume, volume * 2])), spacing=10, threshold=None)
-    assert two.shape[0] == 18 and two.coords["c"].values[9] == "channel1_intensity"
-    np.testing.assert_allclose(two.values[:9], whole.values, rtol=1e-5)
+    assert two.shape[0] == 19 and two.coords["c"].values[9] == "channel1_intensity"
+    np.testing.assert_allclose(two.values[:9], whole.values[:9], rtol=1e-5)
+    np.testing.assert_allclose(two.values[-1], whole.values[-1], rtol=1e-5)
     places = {name: np.arange(n) * 10.0 for name, n in (("x", 40), ("z", 4), ("y", 30))}
     named = DataArray(volume.transpose(2, 0, 1), dims=("x", "z", "y"), coords=places)
     np.testing.assert_allclose(isost.pp.image_features(named, threshold=None).values, whole.values, rtol=1e-5)
@@ -104,3 +105,16 @@ def test_an_image_of_one_intensity_has_no_threshold() -> None:
         isost.pp.image_features(np.ones((3, 5, 5)), spacing=1)
     with pytest.raises(TypeError, match="expected numbers of shape"):
         isost.pp.image_features(np.array(["a"]), spacing=1)
+
+
+def test_the_distance_from_the_edge_is_that_of_the_plane() -> None:
+    y, x = np.indices((40, 50))
+    disc = np.hypot((y - 20) * 10.0, (x - 25) * 5.0) <= 100
+    image, mask = np.ones((2, 40, 50)), np.stack([disc, np.ones_like(disc)])
+    options = {"spacing": (50, 10, 5), "mask": mask, "kernel_sizes": (3,)}
+    found = isost.pp.image_features(image, **options).sel(c="edge").values
+    assert found[0, 20, 25] == pytest.approx(105, abs=6)
+    assert np.nanmin(found[0]) == 5.0
+    np.testing.assert_array_equal(np.isnan(found[0]), ~disc)
+    assert (found[1] == 125.0).all(), "no edge: half of the image"
+    assert isost.pp.image_features(image, **options, edge=False).shape[0] == 3
