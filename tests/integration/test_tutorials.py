@@ -47,9 +47,19 @@ def gradients(names: dict[str, Any]) -> None:
         assert (found[truth.index[truth == "flat"]] == "flat").mean() >= 0.75
 
 
+def images(names: dict[str, Any]) -> None:
+    """The shift is found, images are followed, and with them less is missed and less lies outside."""
+    np.testing.assert_allclose(names["features"].attrs["affine"], [[1, 0, -800], [0, 1, 0]], atol=50)
+    assert abs(np.linalg.det(np.array(names["features"].attrs["affine"])[:, :2]) - 1) < 1e-6
+    assert names["fits"]["with images"].params["images"]["followed"]
+    assert names["errors"]["with images"] < 0.6 * names["errors"]["sections alone"]
+    assert names["outside"]["with images"] < names["outside"]["sections alone"]
+
+
 CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
     "gradients": gradients,
     "hypothalamus": hypothalamus,
+    "images": images,
     "quickstart": quickstart,
 }
 
