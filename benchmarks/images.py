@@ -15,6 +15,8 @@ Useless images are noise, and those of another tissue. Scores, means over the he
   it is the sampling of the cells that it is measured with.
 - true nmse: squared error of the field at the cells, in units of the variance, against what is true of them.
 - dice: overlap of occupied bins; higher at, of the held-out sections, those where it is above that without images.
+- titration: `isost.tl.section_titration` with images, of a bending phantom of 13 sections; means over the sections that
+  are scored at every step (as measured).
 - known motion: of phantoms, every third section with the cells carried as they truly move: what images cannot exceed.
 """
 
@@ -225,6 +227,17 @@ def against_truth(case: Case, fitted: isost.Reconstruction, cells: ad.AnnData, s
     return float(off.var(axis=0)[varies].sum() / true.var(axis=0)[varies].sum())
 
 
+def titration(seed: int, n_cells: int) -> pd.DataFrame:
+    """Score every 2nd, 3rd, 4th and 6th section, without images and with them."""
+    adata = isost.datasets.phantom("bending", n_sections=13, n_cells=n_cells, spacing=37.5, rng=seed)
+    images = isost.pp.image_features(isost.datasets.phantom_image(adata, spacing=12.5, rng=seed))
+    scores = isost.tl.section_titration(
+        adata, steps=(2, 3, 4, 6), n_comps=30, images=images, rng=0, progress=False
+    )  # fmt: skip
+    shown = scores[scores["common"] & scores["method"].isin(("isost", "isost, images", "nearest"))]
+    return shown.groupby(["spacing", "method"])[["nmse", "dice", "energy"]].mean().reset_index()
+
+
 def show(frame: pd.DataFrame) -> None:
     print("\n| " + " | ".join(frame) + " |\n|" + "---|" * frame.shape[1])
     for row in frame.itertuples(index=False):
@@ -234,7 +247,7 @@ def show(frame: pd.DataFrame) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("images.json"))
-    parser.add_argument("--only", choices=("bending", "branching", "brain"), help="leave the others out")
+    parser.add_argument("--only", choices=("bending", "branching", "brain", "titration"), help="leave the others out")
     parser.add_argument("--seeds", type=int, default=1, help="phantoms of each shape, and expressions over the brain")
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--sections", type=int, default=7, help="of a dense stack of a phantom (default: 7)")
@@ -242,6 +255,8 @@ def main() -> None:
     asked = parser.parse_args()
     logging.getLogger("isost").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
+    if asked.only in (None, "titration"):
+        show(titration(asked.first_seed, asked.cells))
     records = []
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
         for tissue in ("bending", "branching", "brain"):
@@ -252,6 +267,8 @@ def main() -> None:
                     else phantom(tissue, seed, asked.sections, asked.cells)
                 )
                 records += run(case, {"tissue": tissue, "seed": seed})
+    if not records:
+        return
     asked.out.write_text(json.dumps(records, indent=1))
     frame = pd.DataFrame(records).drop(columns="each")
     show(frame)

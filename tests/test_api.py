@@ -16,7 +16,7 @@ import isost
 NAMESPACES = ("datasets", "get", "metrics", "pl", "pp", "tl")
 FIRST = {
     "get": {"sdata"},
-    "pp": {"adata", "adatas", "image"},
+    "pp": {"adata", "adatas", "features", "image"},
     "tl": {"adata", "sdata", "data"},
     "pl": {"adata", "sdata", "data", "fitted", "scores"},
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,24 @@ def test_titration(stack: AnnData) -> None:
     assert scores["distance"].unique().tolist() == [50.0]
     assert scores["common"].dtype == bool
     assert (scores["common"] == (scores["section"] == "s2")).all()
+
+
+def test_titration_with_images(stack: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    def watched(*arguments: object, **options: object) -> object:
+        given.append(options.get("images"))
+        return fit(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys.modules[choose_folds.__module__], "fit", watched)
+    image = isost.datasets.phantom_image(stack, pixel_size=40)
+    images = isost.pp.image_features(image, kernel_sizes=(3,))
+    scores = isost.tl.section_titration(stack, steps=[2], images=images, **QUICK, rng=0)
+    assert scores["method"].unique().tolist() == ["isost", "isost, images", "nearest", "union", "kernel", "ceiling"]
+    assert len(given) == 2 and given[0] is None and given[1] is images
+    assert scores.loc[scores["method"] == "isost, images", "nmse"].notna().all()
+    with pytest.raises(TypeError, match="images: expected what isost.pp.image_features returns"):
+        isost.tl.cross_validate(stack, images=image, **QUICK)
 
 
 def test_titration_needs_sections_to_leave_out(stack: AnnData) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
+import isost
 from isost import Reconstruction
 from isost.datasets import letters, phantom
 from isost.pp import embed
@@ -90,3 +91,34 @@ def test_impossible_settings(adata: AnnData) -> None:
         fit(adata, device="tpu")
     with pytest.raises(KeyError, match="preset"):
         fit(adata, preset="mars")
+
+
+def test_images_that_are_none(adata: AnnData) -> None:
+    with pytest.raises(TypeError, match="images: expected what isost.pp.image_features returns, found ndarray. Next"):
+        fit(adata, images=np.zeros((3, 4, 5)))
+    with pytest.raises(
+        ValueError, match="beta, gamma: expected images and objective='trajectory'.*without images. Next"
+    ):
+        fit(adata, beta=1.0, objective="trajectory")
+
+
+def test_images_elsewhere() -> None:
+    phantom = isost.datasets.phantom(n_sections=3, n_cells=60, n_genes=10)
+    isost.pp.embed(phantom, n_comps=4)
+    features = isost.pp.image_features(isost.datasets.phantom_image(phantom, pixel_size=40), kernel_sizes=(3,))
+    with pytest.raises(ValueError, match="images: expected tissue where cells were measured, found none at any cell"):
+        fit(phantom, images=features.assign_coords(x=features.x + 1e5), epochs=1, progress=False)
+    with pytest.raises(ValueError, match="images: expected tissue where cells were measured, found none at any cell"):
+        fit(
+            phantom, images=features.assign_coords(z=features.z + 1e5), epochs=1, progress=False, objective="trajectory"
+        )
+
+
+def test_the_papers_objective_with_images() -> None:
+    phantom = isost.datasets.phantom(n_sections=3, n_cells=60, n_genes=10)
+    isost.pp.embed(phantom, n_comps=4)
+    features = isost.pp.image_features(isost.datasets.phantom_image(phantom, pixel_size=40), kernel_sizes=(3,))
+    fitted = fit(phantom, images=features, epochs=1, progress=False, objective="trajectory", beta=10, gamma=1e-3)
+    report = fitted.params["images"]
+    assert report["outline"] and not report["followed"] and len(report["r2"]) == 4 and max(report["r2"]) < 1
+    assert fitted.params["settings"]["beta"] == 10
