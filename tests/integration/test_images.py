@@ -91,3 +91,13 @@ def test_the_same_seed_gives_the_same_fit(adata: AnnData, features: DataArray) -
     first, second = (isost.tl.fit(adata, images=features, epochs=2, progress=False, rng=0) for _ in range(2))
     for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert bool((one == other).all())
+
+
+def test_a_volume_is_streamed_from_a_guided_fit(adata: AnnData, features: DataArray, tmp_path: Path) -> None:
+    options = {"images": features, "epochs": 2, "voxel_size": 60.0, "progress": False, "rng": 0}
+    whole = isost.tl.reconstruct(adata, **options)
+    streamed = isost.tl.reconstruct(adata, output=tmp_path / "out.zarr", **options)
+    for name in ("isost_mask", "isost_density"):
+        np.testing.assert_array_equal(streamed[name].values, whole[name].values)
+    with pytest.raises(ValueError, match="found that of another"):
+        isost.tl.reconstruct(adata, output=tmp_path / "out.zarr", resume=True, **options | {"images": features[:2]})

@@ -18,7 +18,8 @@ import numpy as np
 from isost._core.smooth import KernelPlane
 
 WIDTHS = (2.5, 5.0)  # of the kernel, in spacings
-SHARPNESS = (0.0, 1.0, 2.0, 8.0)
+SHARPNESS = (1.0, 2.0, 0.0, 8.0)  # halfway between two sections, where evenly spaced ones are left out, all are one
+_TIE = 1e-3  # of the squared error: between predictors that gain as much the first is taken
 _LEAST_GAIN = 0.005  # of the squared error of the field
 _ALIKE = 4.0  # neighbouring bins that err alike count as one
 _TINY = 1e-200
@@ -125,7 +126,7 @@ def choose_blend(
         weight = _shrink(along / own, _ALIKE * square.mean(axis=0) / own)
         weight *= min(1.0, sure / share.mean())
         gain = float(((2 * weight * along - weight**2 * own) / unit).sum() / total)
-        if gain > max(_LEAST_GAIN, best.gain if best else 0.0):
+        if gain > max(_LEAST_GAIN, best.gain + _TIE if best else 0.0):
             best = Blend(width, sharpness, weight, gain)
     return best
 

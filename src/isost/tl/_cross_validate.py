@@ -14,9 +14,8 @@ from isost._core.expression import expression_of
 from isost._core.random import Rng, numpy_generator
 from isost._core.requests import as_whole
 from isost._core.sections import Sections
-from isost._images.images import Images
 from isost._logging import logger
-from isost.tl._fit import checked_options, fit
+from isost.tl._fit import as_images, checked_options, fit
 from isost.tl._held_out import Fit, Keys, read_geometry, split
 
 FIT_ARGUMENTS = ("objective", "preset", "device", "progress")
@@ -139,8 +138,7 @@ def check_request(
     expression_of(adata)
     as_whole("n_comps", n_comps, 1)
     as_whole("n_draws", n_draws, 1)
-    if images is not None:
-        Images(images)
+    as_images(images)
     checked_options({name: value for name, value in options.items() if name not in FIT_ARGUMENTS}).check()
 
 

@@ -138,11 +138,22 @@ def fit(
     folder = None if checkpoint is None else absolute_path(checkpoint)
     fitted = fit_read(
         stack, settings, objective=objective, preset=preset, device=device, devices=devices, progress=progress,
-        checkpoint=folder, resume=resume, rng=rng, images=None if images is None else Images(images),
+        checkpoint=folder, resume=resume, rng=rng, images=as_images(images),
     )  # fmt: skip
     if folder is not None and not fitted.params["interrupted"]:
         clear(folder)
     return fitted
+
+
+def as_images(features: Any) -> Images | None:
+    """Take what `isost.pp.image_features` made, or None.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    return None if features is None else Images(features)
 
 
 def fit_read(stack: Stack, options: FitOptions, *, rng: Rng, **how: Any) -> Reconstruction:

@@ -21,11 +21,11 @@ from isost._core.stack import Stack, check_stack, read_stack
 from isost._logging import logger
 from isost.pp._embed import embed
 from isost.reconstruction import Reconstruction
-from isost.tl._fit import checked_options, fit, fit_read
+from isost.tl._fit import as_images, checked_options, fit, fit_read
 from isost.tl._stream import Asked, fit_call, generator_of, stream
 
 _READING = ("section_key", "spatial_key", "depth_key", "use_rep")
-_FITTING = ("objective", "preset", "device", "devices", "progress")
+_FITTING = ("images", "objective", "preset", "device", "devices", "progress")
 
 
 def reconstruct(
@@ -127,7 +127,7 @@ def reconstruct(
         stack = fitted.stack
     else:
         reading, fitting, rest = _split(fit_options)
-        fitting["options"] = checked_options(rest)
+        fitting |= {"options": checked_options(rest), "images": as_images(fitting["images"])}
         stack = _read(adata, reading, generator)
     asked = Asked(voxel_size, *checked_genes(stack, genes), volume, max_memory)
     size = asked.size(stack, partial, begun)

@@ -87,6 +87,8 @@ def fit_call(stack: Stack, fitted: Reconstruction | None, fitting: dict[str, Any
     if fitted is not None:
         return identity_of(stack, None, fitted=fitted.params)
     how = {name: fitting[name] for name in ("objective", "preset")}
+    if fitting["images"] is not None:
+        how["images"] = fitting["images"].identity()
     return identity_of(stack, None, **how, **asdict(fitting["options"]))
 
 
