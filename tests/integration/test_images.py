@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from anndata import AnnData
 from xarray import DataArray
 
 import isost
+from isost._images.guide import Guide
+from isost._images.planes import ImagePlanes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,6 +80,32 @@ def test_a_guided_fit_is_kept(fits: dict[str, isost.Reconstruction], tmp_path: P
     again.save(tmp_path / "fit", overwrite=True)
     third = isost.Reconstruction.load(tmp_path / "fit")
     np.testing.assert_array_equal(third.field.density(places), fitted.field.density(places))
+    shutil.rmtree(tmp_path / "fit" / "images.zarr")
+    with pytest.raises(FileNotFoundError, match="Expected images.zarr in the folder of a fit that images guided"):
+        isost.Reconstruction.load(tmp_path / "fit")
+
+
+def test_what_follows_images_is_kept(fits: dict[str, isost.Reconstruction], tmp_path: Path) -> None:
+    """With weights in it, and of some of the features alone."""
+    guide = fits["guided"].field.guide
+    assert isinstance(guide, Guide)
+    weight = np.random.default_rng(0).normal(size=guide.weight.shape)
+    places = fits["guided"].stack.coords[::7] + [0.0, 0.0, 1.0]
+    some = guide.planes.features[[0, 5]]
+    for number, one in enumerate((replace(guide, weight=weight), replace(guide, planes=ImagePlanes(some)))):
+        one.save(tmp_path / str(number))
+        again = Guide.load(tmp_path / str(number))
+        np.testing.assert_allclose(again.planes.at(places), one.planes.at(places), rtol=1e-5)
+        assert again.planes.names == one.planes.names
+        np.testing.assert_array_equal(again.weight, one.weight)
+        np.testing.assert_array_equal(again.inside(places), one.inside(places))
+    assert np.abs(replace(guide, weight=weight).at(places)).max() > 1
+
+
+def test_measured_cells_stay(fits: dict[str, isost.Reconstruction]) -> None:
+    stack = fits["guided"].stack
+    own = fits["guided"].section(float(stack.depths[1]), rng=0)
+    assert own.n_obs == own.obs["cell_of_origin"].nunique() == stack.slice_of(1).stop - stack.slice_of(1).start
 
 
 def test_the_volume_has_tissue_only_where_images_show_it(

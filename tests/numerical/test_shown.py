@@ -46,12 +46,14 @@ def test_a_linear_map_is_found_and_scored_on_sections_that_it_was_not_fitted_on(
     # a slope of another sign in each section is none: told of each by the others, it is worse than nothing
     sign = np.array([1.0, -1.0, 1.0])[section]
     assert fit_linear(features, features[:, :1] * sign[:, None], section).r2[0] < 0
+    assert fit_linear(features, np.full((600, 1), 7.0), section).r2[0] == 0.0, "nothing to tell"
 
 
 class Planes:
     """One plane in the only gap, whose tissue lies apart and shows twice the feature of the cells."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, same: bool = True, r2: float = 1.0) -> None:
+        self.same, self.r2 = same, np.array([r2])
         self.places = np.random.default_rng(2).uniform(0, [100, 100], (400, 2)) + [50.0, 0.0]
 
     def between(self, low: float, high: float) -> np.ndarray:
@@ -60,8 +62,11 @@ class Planes:
     def sampled(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray]:
         return self.places, np.full((400, 1), 2.0)
 
+    def show(self, stack: Stack) -> bool:
+        return self.same
+
     def told(self, stack: Stack) -> Linear:
-        return Linear(np.array([[2.0]]), np.array([-1.0]), np.ones(1))
+        return Linear(np.array([[2.0]]), np.array([-1.0]), self.r2)
 
 
 @pytest.fixture
@@ -99,6 +104,14 @@ def test_a_plane_is_compared_in_internal_units(stack: Stack, model: SDEModel) ->
     # a cell of 0 leads to expect 2 * 0 - 1 where 2 is shown
     assert expression == pytest.approx(7.0 * 9.0, rel=1e-4)
     assert both == pytest.approx(shape + expression, rel=1e-5)
+
+
+def test_what_says_nothing_of_the_sections_is_not_used(stack: Stack, model: SDEModel) -> None:
+    position, _, features = model.to_internal(stack.coords[:120], stack.features[:120])
+    for images, phase in ((Planes(same=False), "shape"), (Planes(r2=-0.1), "expression")):
+        shown = ShownPlanes(model, stack, images, settings())  # type: ignore[arg-type]
+        plane = shown.draw(0, torch.Generator().manual_seed(0))
+        assert plane is not None and float(shown.loss(plane, position, features, phase)) == 0.0
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])

@@ -64,6 +64,13 @@ class Bridge:
         return self.places[:, -1]
 
     @property
+    def speed(self) -> float:
+        """Mean square of the velocity of straight pieces."""
+        lengths = torch.tensor(self.shares).diff()
+        square = self.places.diff(dim=1).square().mean(dim=(0, 2)) / lengths
+        return float(square.sum()) / self.gap**2
+
+    @property
     def n_bytes(self) -> int:
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
 
@@ -319,7 +326,7 @@ def _tangent(
 
 def _scales(bridges: list[Bridge]) -> tuple[float, float]:
     """Mean square of velocities and of changes over all bridges: puts both losses on the scale of one."""
-    speed = sum(float(((b.end - b.start) / b.gap).square().mean()) for b in bridges) / len(bridges)
+    speed = sum(b.speed for b in bridges) / len(bridges)
     change = 0.0
     if bridges[0].features.shape[1]:
         change = sum(float((b.change / b.gap).square().mean()) for b in bridges) / len(bridges)

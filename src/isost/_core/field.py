@@ -150,7 +150,7 @@ class Field:
 
     def within(self, cells: Cells) -> Cells:
         """Give cells outside the known tissue no weight, and the others theirs."""
-        if not self.guide:
+        if not self.guide or not len(cells.row) or cells.coords[0, 2] in self.stack.depths:
             return cells
         weight = cells.weight * self.guide.inside(cells.coords)
         total = float(weight.sum())

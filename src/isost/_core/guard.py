@@ -80,7 +80,7 @@ def believe(
     """
     inner = np.arange(1, len(sections) - 1)
     if not inner.size:
-        return Belief(1.0, 1.0, "cells", imaged=ways is not None)
+        return Belief(1.0, 1.0, "cells")
     size = min(MOST_CELLS, float(np.mean([len(place) for place, _ in sections])))
     at_most = int(np.clip(_MAX_CELLS_ASKED / size, 3, _MAX_SECTIONS))
     asked = inner[np.unique(np.linspace(0, len(inner) - 1, at_most).round().astype(int))]

@@ -51,7 +51,7 @@ class Imaged(Protocol):
         ...
 
     def sampled(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """N places (n, 2) of the tissue of the plane nearest to a depth, as often as they are bright, as above."""
+        """N places (n, 2) of the tissue of the plane nearest to a depth, as often as they are stained, as above."""
         ...
 
     def told(self, stack: Stack) -> Told:

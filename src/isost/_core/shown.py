@@ -13,6 +13,7 @@ from isost._core.imaged import Imaged
 from isost._core.losses import chamfer
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
+from isost._logging import logger
 
 _POINTS = 2048  # of the tissue of a plane, of which a step takes as many as it has cells
 
@@ -30,11 +31,15 @@ class ShownPlanes:
     """Planes of images in every gap, and the loss of cells that pass by them.
 
     beta times the Chamfer distance between the cells and the tissue, and gamma times the squared difference between
-    what is shown where a cell is and what its expression leads to expect, by a linear map from the sections.
+    what is shown where a cell is and what its expression leads to expect, by a linear map from the sections. Neither of
+    images that show another tissue, nor of features that expression does not tell in sections left out.
     """
 
     def __init__(self, model: SDEModel, stack: Stack, images: Imaged, settings: dict) -> None:
         self.beta, self.gamma = float(settings["beta"]), float(settings["gamma"])
+        if not images.show(stack):
+            logger.warning("fit: the images show another tissue than the sections: their outline is not used (beta)")
+            self.beta = 0.0
         self.max_cells = int(settings["max_cells"])
         self._planes: list[list[Plane]] = []
         for low, high in zip(stack.depths[:-1], stack.depths[1:], strict=True):
@@ -43,6 +48,8 @@ class ShownPlanes:
         self._weight = self._offset = None
         if stack.n_features:
             told = images.told(stack)
+            known = torch.as_tensor(told.r2 > 0, dtype=torch.float32)
+            self._known = known / known.sum().clamp(min=1)
             scale, offset = (part.double().cpu().numpy() for part in (model.feature_scale, model.feature_offset))
             self._weight = torch.as_tensor(told.weight * scale, dtype=torch.float32)
             self._offset = torch.as_tensor(told.offset + told.weight @ offset, dtype=torch.float32)
@@ -54,6 +61,7 @@ class ShownPlanes:
         ]
         if self._weight is not None and self._offset is not None:
             self._weight, self._offset = self._weight.to(device), self._offset.to(device)
+            self._known = self._known.to(device)
 
     def draw(self, gap: int, generator: torch.Generator) -> Plane | None:
         """Draw one of the planes of a gap, and as many of its places as a step has cells; None where there is none."""
@@ -72,7 +80,7 @@ class ShownPlanes:
         if phase != "shape" and self._weight is not None and self._offset is not None:
             shown = plane.shown[neighbours(plane.places, 1, query=position.detach())[:, 0]]
             told = features @ self._weight.T + self._offset
-            loss = loss + self.gamma * (told - shown).square().mean()
+            loss = loss + self.gamma * ((told - shown).square().mean(dim=0) @ self._known)
         return loss
 
 

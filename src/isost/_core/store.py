@@ -65,6 +65,7 @@ def save_parts(parts: Parts, path: str | os.PathLike[str], *, overwrite: bool) -
         "stack": {"use_rep": parts.stack.use_rep, "unit": parts.stack.unit},
         "history": parts.history,
         "params": parts.params,
+        "images": parts.field.guide is not None,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
     contents[HEADER] = json.dumps(header, indent=1, allow_nan=True).encode()
@@ -91,6 +92,10 @@ def load_parts(path: str | os.PathLike[str], *, read_guide: Callable[[Path], Gui
     folder = absolute_path(path)
     header = _read_header(folder)
     contents = {name: _read_bytes(folder / name) for name in _FILES}
+    if header.get("images") and not (folder / IMAGES).is_dir():
+        raise FileNotFoundError(
+            f"Expected {IMAGES} in the folder of a fit that images guided, found none in {folder}. {_REMEDY}."
+        )
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != header.get("sha256", {}).get(name):
             raise _damaged(folder / name, "its checksum differs from the one noted when it was saved")
@@ -100,7 +105,7 @@ def load_parts(path: str | os.PathLike[str], *, read_guide: Callable[[Path], Gui
         state = torch.load(io.BytesIO(contents["model.pt"]), map_location="cpu", weights_only=True)
         model.load_state_dict(state)
         model.eval()
-        guide = read_guide(folder / IMAGES) if (folder / IMAGES).is_dir() else None
+        guide = read_guide(folder / IMAGES) if header.get("images") else None
         field = Field.from_state(model, stack, _arrays(contents["field.npz"]), guide)
         return Parts(stack, model, field, header["history"], header["params"])
     except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:

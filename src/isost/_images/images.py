@@ -55,7 +55,9 @@ class Images:
         if found is None:
             return None
         places, shown = found
-        bright = shown[:, 0] - shown[:, 0].min() + _DIMMEST
+        sign = -1.0 if self.planes.features.attrs.get("dark_tissue") else 1.0
+        bright = sign * shown[:, 0]
+        bright = bright - bright.min() + _DIMMEST
         some = np.random.default_rng(0).choice(len(places), n, p=bright / bright.sum())
         return places[some], shown[some]
 
@@ -77,7 +79,7 @@ class Images:
         planes = self.planes
         digest = hashlib.sha256("\n".join(planes.names).encode())
         chosen = np.unique(np.linspace(0, len(planes.depths) - 1, _CHECKED).round().astype(int))
-        for values in (planes.depths, planes.to_image, *(planes.plane(k) for k in chosen.tolist())):
+        for values in (planes.depths, planes.to_image, planes.pixels, *(planes.plane(k) for k in chosen.tolist())):
             digest.update(np.ascontiguousarray(values).view(np.uint8).data)
         return digest.hexdigest()
 

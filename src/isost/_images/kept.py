@@ -14,24 +14,28 @@ from xarray import DataArray
 from isost._images.local import edge_distance, local_features, pixel_of
 
 _AXES = ("z", "y", "x")
-_ATTRS = ("affine", "unit", "kernel_sizes", "volumetric", "edge")
+_ATTRS = ("affine", "unit", "kernel_sizes", "volumetric", "edge", "dark_tissue")
 
 
 def write_features(path: Path, features: DataArray, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a zarr group with other arrays beside, plane by plane."""
-    sizes, values = features.attrs.get("kernel_sizes"), features.data
-    if sizes is not None:
-        values = values[: len(values) - bool(features.attrs.get("edge")) : 1 + 2 * len(sizes)]
+    names = [str(name) for name in features.coords["c"].values]
+    attrs = {name: features.attrs[name] for name in _ATTRS if name in features.attrs}
+    values, kinds = features.data, 1 + 2 * len(attrs.get("kernel_sizes", ()))
+    if "kernel_sizes" in attrs and (len(names) - bool(attrs.get("edge"))) % kinds == 0:
+        values = values[: len(values) - bool(attrs.get("edge")) : kinds]
+    else:  # not all of them: kept as they are
+        attrs.pop("kernel_sizes", None)
     group = zarr.create_group(store=str(path))
-    kept = group.create_array("image", shape=values.shape, chunks=(1, 1, *values.shape[2:]), dtype=np.float32)
+    kept = group.create_array(
+        "image", shape=values.shape, chunks=(1, 1, *values.shape[2:]), dtype=np.float32, fill_value=np.nan
+    )
     for number in range(values.shape[1]):
         kept[:, number] = np.asarray(values[:, number], dtype=np.float32)
     for name in _AXES:
         group.create_array(name, data=np.asarray(features.coords[name].values, dtype=np.float64))
     for name, array in arrays.items():
         group.create_array(name, data=np.asarray(array, dtype=np.float64))
-    names = [str(name) for name in features.coords["c"].values]
-    attrs = {name: features.attrs[name] for name in _ATTRS if name in features.attrs}
     group.attrs["features"] = json.dumps({"names": names, "attrs": attrs, "arrays": list(arrays)})
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _RIDGE = 1e-3  # of the mean square of a component
+_TINY = 1e-10  # of a feature's square: it does not vary
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class Linear:
     weight, offset
         ``(C, P)`` and ``(C,)``: what is shown is weight g + offset.
     r2
-        ``(C,)`` share of the variance within sections left out that is told, or of all where there is no other section.
+        ``(C,)`` share of the variance within sections left out that is told, or of all where there is no other section;
+        0 for what does not vary.
     """
 
     weight: np.ndarray
@@ -37,7 +39,8 @@ def fit_linear(features: np.ndarray, shown: np.ndarray, section: np.ndarray) -> 
         error = shown[out] - features[out] @ own[0].T - own[1]
         left += (error**2).sum(axis=0)
         total += ((shown[out] - shown[out].mean(axis=0)) ** 2).sum(axis=0)
-    return Linear(weight, offset, 1 - left / np.maximum(total, 1e-300))
+    varies = total > _TINY * np.maximum((shown**2).sum(axis=0), 1e-300)
+    return Linear(weight, offset, np.where(varies, 1 - left / np.maximum(total, 1e-300), 0.0))
 
 
 def _solve(features: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

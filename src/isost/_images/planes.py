@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ class ImagePlanes:
         self._first, self._step = zip(*(_even(name, features.coords[name].values) for name in ("y", "x")), strict=True)
         affine = np.vstack([np.asarray(features.attrs["affine"], dtype=np.float64), [0.0, 0.0, 1.0]])
         self.to_image = np.linalg.inv(affine)[:2]
-        self._planes: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._planes: dict[int, np.ndarray] = {}
 
     @property
     def n_features(self) -> int:
@@ -98,12 +97,22 @@ class ImagePlanes:
 
     def plane(self, number: int) -> np.ndarray:
         """Features (C, y, x) of a plane."""
-        if number not in self._planes:
-            self._planes[number] = np.asarray(self._values[:, number], dtype=np.float32)
-            while len(self._planes) > _KEPT:
-                self._planes.popitem(last=False)
-        self._planes.move_to_end(number)
-        return self._planes[number]
+        found = self._planes.pop(number, None)
+        if found is None:
+            found = np.asarray(self._values[:, number], dtype=np.float32)
+        self._planes[number] = found  # the last that is forgotten
+        for oldest in list(self._planes)[:-_KEPT]:
+            self._planes.pop(oldest, None)  # of another thread, perhaps
+        return found
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """First positions and steps y, x of the pixels, and how many there are, (6,)."""
+        return np.array([*self._first, *self._step, *self._values.shape[2:]], dtype=np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the planes that are in memory."""
+        return self.__dict__ | {"_planes": {}}
 
     def places(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the pixels of the tissue of a plane lie among the sections, (n, 2), and their pixels (n, 2) y, x."""

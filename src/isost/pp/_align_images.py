@@ -30,11 +30,12 @@ def align_images(
 ) -> DataArray:
     """Lay images over sections that lie in another frame of the plane.
 
-    One map for all planes: a turn and a shift that bring the tissue of the images over the cells of the sections at
-    the same depths, found by iterated closest points from turns all around, and then an affine map for what the sizes
-    of pixels or a shear leave (Nelder-Mead on the ground that only one of them covers). Depths are taken as they are,
-    and nothing is mirrored. If you know the map, set ``features.attrs["affine"]`` instead. A tissue that looks the same
-    when it is turned can be laid over itself turned: look at the result.
+    From where ``features.attrs["affine"]`` has them, one map for all planes: a turn and a shift that bring the tissue
+    of the images over the cells of the sections at the same depths, found by iterated closest points from turns all
+    around, and then an affine map for what the sizes of pixels or a shear leave (Nelder-Mead on the ground that only
+    one of them covers). Depths are taken as they are, and nothing is mirrored. If you know the map, set
+    ``features.attrs["affine"]`` and leave this out. A tissue that looks the same when it is turned can be laid over
+    itself turned: look at the result.
 
     Parameters
     ----------
@@ -73,7 +74,6 @@ def align_images(
     """
     started = perf_counter()
     planes = ImagePlanes(features)
-    planes.to_image = np.eye(2, 3)  # in their own frame
     problems = Problems()
     coords = read_coords(adata, spatial_key, depth_key, problems)
     sections = read_sections(adata, section_key, coords, problems)
@@ -106,4 +106,6 @@ def align_images(
         )
     logger.info("align_images: %.0f%% of cells and tissue lie together; %d sections, %.1f s",
                 100 * overlap, len(pairs), perf_counter() - started)  # fmt: skip
-    return features.assign_attrs(affine=matrix.tolist(), overlap=overlap)
+    before = np.vstack([np.asarray(features.attrs["affine"], dtype=np.float64), [0.0, 0.0, 1.0]])
+    after = np.vstack([matrix, [0.0, 0.0, 1.0]]) @ before
+    return features.assign_attrs(affine=after[:2].tolist(), overlap=overlap)

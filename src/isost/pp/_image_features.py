@@ -104,6 +104,7 @@ def image_features(
         "kernel_sizes": list(sizes),
         "volumetric": bool(volumetric),
         "edge": bool(edge),
+        "dark_tissue": bool(dark_tissue),
     }
     if level is not None:
         attrs["threshold"] = float(level)

@@ -148,7 +148,8 @@ def score_fold(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Fit without the sections of a fold, and score them: a record for each method and section."""
     train, held = split(adata, fold, keys, n_comps=n_comps, rng=seed)
-    fits = {"isost": fit(train, **vars(keys), rng=seed, **options)}
+    plain = {name: value for name, value in options.items() if name not in ("beta", "gamma") or images is None}
+    fits = {"isost": fit(train, **vars(keys), rng=seed, **plain)}
     if images is not None:
         fits["isost, images"] = fit(train, **vars(keys), images=images, rng=seed, **options)
     known = held.training
