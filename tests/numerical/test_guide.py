@@ -11,6 +11,7 @@ from xarray import DataArray
 from isost._core.field import Field
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
+from isost._images.basis import Basis
 from isost._images.guide import fit_guide, regress
 from isost._images.planes import ImagePlanes
 
@@ -117,3 +118,27 @@ def test_a_regression_is_believed_as_far_as_parts_agree() -> None:
     # a slope of another sign in every part is no slope
     unlike = [one * sign for one, sign in zip(e, (1, -1, 1, -1, 1), strict=True)]
     assert regress(list(zip(d, unlike, strict=True)), np.ones(2))[1][0] < 0.1
+
+
+def test_images_of_a_part_make_no_seam(stack: Stack, still: SDEModel) -> None:
+    part = images(spots, np.arange(0.0, 301.0, 50.0))
+    guide = fit_guide(still, stack, part)
+    assert guide is not None and guide.weight.any()
+    field = Field.fit(still, stack, guide=guide)
+    z = np.arange(280.0, 380.0, 1.0)
+    along = field.predict(np.column_stack([np.full((len(z), 2), 150.0), z])).mean[:, 0]
+    assert np.abs(np.diff(along)).max() < 0.1
+
+
+def test_a_basis_is_zero_in_the_mean_and_where_nothing_is_shown() -> None:
+    shown = np.random.default_rng(0).gamma(2.0, 3.0, (500, 2))
+    basis = Basis.of(shown)
+    columns = basis(shown)
+    assert columns.shape == (500, 8)
+    np.testing.assert_allclose(columns.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_array_equal(basis(np.full((3, 2), np.nan)), 0.0)
+    middle = np.median(shown[:, 0])
+    slopes = np.diff(
+        basis(np.column_stack([[middle - 0.2, middle - 0.1, middle + 0.1, middle + 0.2], np.ones(4)]))[:, 4]
+    )
+    assert slopes[0] == pytest.approx(0.0, abs=1e-5) and slopes[-1] == pytest.approx(0.1 / basis.scale[0], rel=1e-3)

@@ -36,7 +36,8 @@ class Bridge:
 
     A cell's mean path runs from where it is measured to where it is coupled, by the planes of images between where
     there are such: cubic Hermite pieces with tangents from the points before and after, in other sections too
-    (non-uniform finite differences), so that paths are smooth across planes and sections.
+    (non-uniform finite differences), so that paths are smooth across planes, and across sections but for what a
+    plane near one of them shows of the bend there.
     """
 
     places: Tensor  # (n, K, 2) at the start, on planes between, and at the end

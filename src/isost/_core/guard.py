@@ -103,7 +103,7 @@ def believe(
 def _choose(left_out: list[_LeftOut], masses: str) -> Belief:
     """Choose motion and change, given what is carried over."""
     choices = [(motion, change, False) for motion, change in product(_MOTIONS, _CHANGES)]
-    if all(one.way for one in left_out):
+    if any(one.way for one in left_out):
         choices += [(motion, change, True) for motion, change in product(_ENDS, _CHANGES)]
     error = np.mean([[one.error(*choice) for choice in choices] for one in left_out], axis=0)
     names = [f"motion {motion:g}, change {change:g}{', images' * imaged}" for motion, change, imaged in choices]
@@ -154,7 +154,7 @@ class _LeftOut:
         """Positions, features and weights (of sum 1) of the cells of both neighbours, moved straight or by images."""
         ways = ((self.before, self.ahead, self.t), (self.after, self.behind, 1 - self.t))
         place = [cells[0] + way * motion * (coupling.target - cells[0]) for cells, coupling, way in ways]
-        if imaged:
+        if imaged and self.way:  # elsewhere cells go straight
             place = [self._imaged(cells[0], coupling.target, motion, coupling is self.ahead)
                      for cells, coupling, _ in ways]  # fmt: skip
         features = [cells[1] + way * change * coupling.change for cells, coupling, way in ways]

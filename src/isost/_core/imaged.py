@@ -43,10 +43,10 @@ class Imaged(Protocol):
         """Depths of the planes between two depths, both excluded."""
         ...
 
-    def tissue_near(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def tissue_near(self, z: float, n: int, within: float) -> tuple[np.ndarray, np.ndarray] | None:
         """About n places (n, 2) evenly over the tissue of the plane nearest to a depth, and what it shows there (n, C).
 
-        None where there is no plane about the depth, or no tissue on it.
+        None where there is no plane so near, or no tissue on it.
         """
         ...
 
@@ -137,11 +137,13 @@ def find_ways(model: SDEModel, images: Imaged, asked: list[tuple[float, np.ndarr
 
     Returns
     -------
-    None where the images do not reach from one to the other.
+    None where the images do not reach from one to the other, with a plane within a tenth of the gap of either.
     """
     clouds: list[list[tuple[np.ndarray, np.ndarray]] | None] = []
     for low, between, high in asked:
-        found = [images.tissue_near(float(z), _POINTS) for z in (low, *between, high)] if len(between) else [None]
+        near = _NEAR_END * (high - low)
+        depths = (low, *between, high) if len(between) else ()
+        found = [images.tissue_near(float(z), _POINTS, near) for z in depths] or [None]
         known = [part for part in found if part is not None]
         whole = len(known) == len(found)
         clouds.append([(_internal(model, place), shown) for place, shown in known] if whole else None)

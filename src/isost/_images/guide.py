@@ -61,10 +61,15 @@ class Guide:
     outline: bool
 
     def at(self, coords: np.ndarray) -> np.ndarray:
-        """Part (n, S) float32 of the scores at places (n, 3); 0 where no image shows tissue."""
+        """Part (n, S) float32 of the scores at places (n, 3); 0 where no image shows tissue.
+
+        Before the first plane and beyond the last it is that of these.
+        """
         if not self.weight.any():
             return np.zeros((len(coords), len(self.weight)), np.float32)
-        return (self.basis(self.planes.at(coords)) @ self.weight.T).astype(np.float32)
+        z = np.clip(coords[:, 2], *self.planes.depths[[0, -1]])
+        shown = self.planes.at(np.column_stack([coords[:, :2], z]))
+        return (self.basis(shown) @ self.weight.T).astype(np.float32)
 
     def inside(self, coords: np.ndarray) -> np.ndarray:
         """Say (n,) which places (n, 3) may be tissue: where images show it, and all where there are none."""
@@ -84,7 +89,7 @@ class Guide:
     @classmethod
     def load(cls, path: Path) -> Guide:
         features, arrays = read_features(path)
-        basis = Basis(arrays["offset"], arrays["scale"], arrays["knots"])
+        basis = Basis(*(arrays[name] for name in ("offset", "scale", "knots", "centre")))
         return cls(ImagePlanes(features), basis, arrays["weight"], arrays["gain"], bool(arrays["outline"]))
 
     def left(self, stack: Stack) -> Stack:

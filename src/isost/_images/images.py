@@ -19,6 +19,7 @@ _LOOKED_AT = 8  # planes that the spread of features is taken of
 _FILLED = 0.9  # of the tissue of the images, that has to have measured cells about it
 _POOL = 20_000  # places that are drawn from by intensity
 _DIMMEST = 0.1  # standard deviations above nothing
+_PIXELS = 2**20  # that are looked at
 _CHECKED = 3  # planes that a checksum is of
 
 
@@ -37,11 +38,11 @@ class Images:
     def between(self, low: float, high: float) -> np.ndarray:
         return self.planes.between(low, high)
 
-    def tissue_near(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def tissue_near(self, z: float, n: int, within: float) -> tuple[np.ndarray, np.ndarray] | None:
         planes = self.planes
-        if not planes.covers(np.array([z]))[0]:
-            return None
         number = int(np.abs(planes.depths - z).argmin())
+        if abs(planes.depths[number] - z) > within:
+            return None
         places, pixel = planes.places(number)
         if len(places) < 2:
             return None
@@ -51,7 +52,7 @@ class Images:
         return places[some], (shown - offset) / scale
 
     def sampled(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-        found = self.tissue_near(z, _POOL)
+        found = self.tissue_near(z, _POOL, np.inf)
         if found is None:
             return None
         places, shown = found
@@ -88,7 +89,9 @@ class Images:
         """Mean and standard deviation (C,) over the tissue."""
         planes = self.planes
         chosen = np.unique(np.linspace(0, len(planes.depths) - 1, _LOOKED_AT).round().astype(int))
-        values = np.concatenate([planes.plane(k).reshape(planes.n_features, -1) for k in chosen.tolist()], axis=1)
+        step = max(1, int(np.sqrt(np.prod(planes.features.shape[2:]) * len(chosen) / _PIXELS)))
+        parts = [planes.plane(k)[:, ::step, ::step].reshape(planes.n_features, -1) for k in chosen.tolist()]
+        values = np.concatenate(parts, axis=1)
         values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
         if not values.size:
             return np.zeros(planes.n_features), np.ones(planes.n_features)

@@ -33,8 +33,8 @@ class Planes:
     def between(self, low: float, high: float) -> np.ndarray:
         return self.depths[(self.depths > low) & (self.depths < high)]
 
-    def tissue_near(self, z: float, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-        if not self.depths[0] <= z <= self.depths[-1]:
+    def tissue_near(self, z: float, n: int, within: float) -> tuple[np.ndarray, np.ndarray] | None:
+        if np.abs(self.depths - z).min() > within:
             return None
         shown = np.column_stack([np.sin(self.places[:, 0] / 60), np.cos(self.places[:, 1] / 50)])
         return self.places[:n] + self._moves(z), shown[:n]
@@ -72,6 +72,7 @@ def test_tissue_is_followed_there_and_back(model: SDEModel) -> None:
     way, none, beyond = find_ways(
         model, images, [(0.0, between, 100.0), (0.0, np.zeros(0), 100.0), (200.0, between + 200, 350.0)]
     )
+    assert find_ways(model, Planes(np.array([25.0, 75.0]), path), [(0.0, np.array([25.0, 75.0]), 100.0)]) == [None]
     assert way is not None and none is None and beyond is None
     scale = model.config["plane_scale"]
     start = np.random.default_rng(5).uniform(30, [370, 270], (100, 2)) / scale
