@@ -58,12 +58,12 @@ def fit(
         one that decodes to genes; any other is carried as itself.
     images
         What `isost.pp.image_features` made of images among the sections, in their frame and unit
-        (`isost.pp.align_images`), at more depths than there are sections. With ``"bridge"`` each use of them is believed
-        as far as sections that are left out say, so that useless images change little. Paths of cells go by the tissue of
-        up to three planes in a gap, coupled from plane to plane, if both show the same tissue at the depths of
-        sections, and inner sections are predicted clearly better so. There is tissue only where images show it, if they
-        show it at nearly all cells. The field is that of the expression less what follows the images, by a ridge
-        regression of left-out sections' errors, and this is added where an image lies. With ``"trajectory"`` as
+        (`isost.pp.align_images`), at more depths than there are sections. With ``"bridge"`` each use of them is
+        believed as far as sections that are left out say, so that useless images change little. Paths of cells go by
+        the tissue of up to three planes in a gap, coupled from plane to plane, if both show the same tissue at the
+        depths of sections, and inner sections are predicted clearly better so. There is tissue only where images show
+        it, if they show it at nearly all cells. The field is that of the expression less what follows the images, by a
+        ridge regression of left-out sections' errors, and this is added where an image lies. With ``"trajectory"`` as
         published (eqs 11 and 12): ``beta`` times the Chamfer distance between simulated cells and the tissue of a
         plane, drawn by intensity, and ``gamma`` times the squared error of a linear map from expression to the
         features of the image. ``params["images"]`` says what was believed: ``followed``, ``outline``, ``gain`` (share
