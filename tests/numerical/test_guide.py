@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from isost._core.model import SDEModel
 from isost._core.stack import Stack
 from isost._images.basis import Basis
 from isost._images.guide import fit_guide, regress
+from isost._images.outline import shows_tissue
 from isost._images.planes import ImagePlanes
 
 DEPTHS = np.arange(6) * 100.0
@@ -142,3 +144,12 @@ def test_a_basis_is_zero_in_the_mean_and_where_nothing_is_shown() -> None:
         basis(np.column_stack([[middle - 0.2, middle - 0.1, middle + 0.1, middle + 0.2], np.ones(4)]))[:, 4]
     )
     assert slopes[0] == pytest.approx(0.0, abs=1e-5) and slopes[-1] == pytest.approx(0.1 / basis.scale[0], rel=1e-3)
+
+
+def test_one_section_elsewhere_is_enough_for_no_outline(stack: Stack, still: SDEModel) -> None:
+    planes = images(spots, DEPTHS)
+    assert shows_tissue(planes, stack)
+    coords = stack.coords.copy()
+    coords[stack.slice_of(2), 0] += 200.0
+    assert not shows_tissue(planes, replace(stack, coords=coords))
+    assert not shows_tissue(planes, stack.select([0]))

@@ -9,18 +9,18 @@ from isost._core.graph import median_spacing
 from isost._core.stack import Stack
 from isost._images.planes import ImagePlanes
 
-_SHOWN = 0.95  # of the measured cells, that have to lie in the tissue of the images
+_SHOWN, _SHOWN_EACH = 0.95, 0.85  # of all measured cells, and of each section's, that have to lie in the tissue
 _POINTS = 2000
 _ABOUT = 4.0  # spacings
 
 
 def shows_tissue(planes: ImagePlanes, stack: Stack) -> bool:
     """Say whether the images show tissue at nearly all cells of the sections that they cover, two or more."""
-    covered = planes.covers(stack.depths)
-    if covered.sum() < 2:
+    covered = np.flatnonzero(planes.covers(stack.depths)).tolist()
+    if len(covered) < 2:
         return False
-    cells = stack.coords[covered[stack.section_index]]
-    return bool(planes.tissue(cells).mean() >= _SHOWN)
+    shown = [planes.tissue(stack.coords[stack.slice_of(section)]) for section in covered]
+    return bool(np.concatenate(shown).mean() >= _SHOWN and min(one.mean() for one in shown) >= _SHOWN_EACH)
 
 
 def filled_by(planes: ImagePlanes, stack: Stack) -> float:

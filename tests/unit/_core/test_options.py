@@ -5,7 +5,8 @@ import pytest
 from isost._core.options import PRESETS, FitOptions, resolve
 
 DEFAULTS = {
-    "epochs": 7, "learning_rate": 0.5, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.3, "sigma_g": 0.4, "alpha": 2.0,
+    "epochs": 7, "learning_rate": 0.5, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.3, "sigma_g": 0.4, "alpha": 2.0, "beta": 3.0,
+    "gamma": 0.2,
     "max_cells": 9,
 }  # fmt: skip
 
@@ -69,4 +70,6 @@ def test_every_impossible_option_is_named_at_once() -> None:
 
 
 def test_no_noise_and_no_weight_are_possible() -> None:
-    FitOptions(sigma_xy=0, sigma_z=0.0, sigma_g=0, alpha=0, feature_weight=0, learning_rate=1, epochs=1).check()
+    FitOptions(
+        sigma_xy=0, sigma_z=0.0, sigma_g=0, alpha=0, beta=0, gamma=0, feature_weight=0, learning_rate=1, epochs=1
+    ).check()
