@@ -5,9 +5,8 @@ import pytest
 from isost._core.options import PRESETS, FitOptions, resolve
 
 DEFAULTS = {
-    "epochs": 7, "learning_rate": 0.5, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.3, "sigma_g": 0.4, "alpha": 2.0, "beta": 3.0,
-    "gamma": 0.2,
-    "max_cells": 9,
+    "epochs": 7, "learning_rate": 0.5, "dz": 0.2, "sigma_xy": None, "sigma_z": 0.3, "sigma_g": 0.4, "alpha": 2.0,
+    "beta": 3.0, "gamma": 0.2, "max_cells": 9,
 }  # fmt: skip
 
 # The paper's table, the lower end where it gives a range:
