@@ -29,6 +29,7 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from spatialdata import SpatialData
+from tables import show
 
 import isost
 
@@ -77,12 +78,6 @@ def run(seed: int, settings: dict[str, Any], voxel_size: float) -> list[dict[str
         found = isost.get.radial_gradients(after)
         records.append({"from": "lesion, minus uninjured", **about, **judge(found, injured.var["lesion"], injured)})
     return records
-
-
-def show(frame: pd.DataFrame) -> None:
-    print("\n| " + " | ".join(frame) + " |\n|" + "---|" * frame.shape[1])
-    for row in frame.itertuples(index=False):
-        print("| " + " | ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row) + " |")
 
 
 def main() -> None:

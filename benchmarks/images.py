@@ -39,6 +39,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from tables import show
 from xarray import DataArray
 
 import isost
@@ -236,12 +237,6 @@ def titration(seed: int, n_cells: int) -> pd.DataFrame:
     )  # fmt: skip
     shown = scores[scores["common"] & scores["method"].isin(("isost", "isost, images", "nearest"))]
     return shown.groupby(["spacing", "method"])[["nmse", "dice", "energy"]].mean().reset_index()
-
-
-def show(frame: pd.DataFrame) -> None:
-    print("\n| " + " | ".join(frame) + " |\n|" + "---|" * frame.shape[1])
-    for row in frame.itertuples(index=False):
-        print("| " + " | ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row) + " |")
 
 
 def main() -> None:

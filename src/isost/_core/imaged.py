@@ -146,7 +146,7 @@ def find_ways(model: SDEModel, images: Imaged, asked: list[tuple[float, np.ndarr
         found = [images.tissue_near(float(z), _POINTS, near) for z in depths] or [None]
         known = [part for part in found if part is not None]
         whole = len(known) == len(found)
-        clouds.append([(_internal(model, place), shown) for place, shown in known] if whole else None)
+        clouds.append([(plane_to_internal(model, place), shown) for place, shown in known] if whole else None)
     calls = [
         pair
         for planes in clouds
@@ -169,7 +169,8 @@ def find_ways(model: SDEModel, images: Imaged, asked: list[tuple[float, np.ndarr
     return ways
 
 
-def _internal(model: SDEModel, places: np.ndarray) -> np.ndarray:
+def plane_to_internal(model: SDEModel, places: np.ndarray) -> np.ndarray:
+    """Scale places (n, 2) of the plane from the input's unit."""
     return model.scaling.to_internal(np.column_stack([places, np.zeros(len(places))]))[:, :2]
 
 

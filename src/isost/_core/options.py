@@ -33,6 +33,8 @@ PRESETS = {
     "mouse_embryo_time": Preset(0.014, 0.1, 0.1, 0.1, 0.1, 2000, time=True),
 }
 
+_FROM_ZERO = ("sigma_xy", "sigma_z", "sigma_g", "alpha", "beta", "gamma", "feature_weight")
+
 OBJECTIVES = ("bridge", "trajectory")
 
 
@@ -96,11 +98,7 @@ class FitOptions:
         problems = []
         for field in fields(self):
             value = getattr(self, field.name)
-            least = (
-                0
-                if field.name.startswith("sigma") or field.name in ("alpha", "beta", "gamma", "feature_weight")
-                else None
-            )
+            least = 0 if field.name in _FROM_ZERO else None
             if value is None:
                 continue
             if field.name == "correct_sections":

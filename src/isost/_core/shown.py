@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isost._core.graph import neighbours
-from isost._core.imaged import Imaged
+from isost._core.imaged import Imaged, plane_to_internal
 from isost._core.losses import chamfer
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
@@ -85,6 +85,5 @@ class ShownPlanes:
 
 
 def _plane(model: SDEModel, z: float, places: np.ndarray, shown: np.ndarray) -> Plane:
-    inside = model.scaling.to_internal(np.column_stack([places, np.zeros(len(places))]))[:, :2]
-    internal = model.internal_depth(z)
-    return Plane(internal, torch.as_tensor(inside, dtype=torch.float32), torch.as_tensor(shown, dtype=torch.float32))
+    inside, values = (torch.as_tensor(one, dtype=torch.float32) for one in (plane_to_internal(model, places), shown))
+    return Plane(model.internal_depth(z), inside, values)

@@ -17,6 +17,7 @@ _KEPT = 4
 _ROUNDS = 60
 _POLISHED, _SIMPLEX = 2, 0.08
 _RASTER, _BLUR, _MARGIN = 64, 2.0, 0.2  # pixels, pixels, of the extent of the cells
+_FULL = 15.0  # of a raster: cells that lie thinner than usual cover the ground as well
 _FAR = 3.0  # times the median distance: farther pairs say nothing
 
 
@@ -80,7 +81,7 @@ def _covered(places: np.ndarray, low: np.ndarray, side: float) -> np.ndarray:
     image = gaussian_filter(image, _BLUR)
     # of as much as there is in the middle of the tissue
     usual = np.median(image[tuple(np.clip(corner, 0, _RASTER - 1).T)])
-    return 1 - np.exp(-15 * image / max(float(usual), 1e-12))
+    return 1 - np.exp(-_FULL * image / max(float(usual), 1e-12))
 
 
 def overlap_of(pairs: Sequence[Pair], matrix: np.ndarray, reach: float) -> float:
