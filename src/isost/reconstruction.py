@@ -16,7 +16,15 @@ from isost._core.field import Field
 from isost._core.grid import make_grid
 from isost._core.model import SDEModel
 from isost._core.random import Rng, draw_seed, torch_generator
-from isost._core.requests import as_whole, check_kind, checked_depth, checked_genes, checked_places, decoder_of
+from isost._core.requests import (
+    as_whole,
+    check_kind,
+    check_one_tissue,
+    checked_depth,
+    checked_genes,
+    checked_places,
+    decoder_of,
+)
 from isost._core.stack import Stack
 from isost._core.store import Parts, load_parts, save_parts
 from isost._core.tables import cells_obs, make_table
@@ -72,7 +80,7 @@ class Reconstruction:
         fit = f"{self.params.get('objective', 'unknown objective')} on {self.params.get('device', 'unknown device')}"
         return (
             f"Reconstruction of {stack.n_sections} sections ({stack.n_cells:,} cells), "
-            f"depths {stack.depths[0]:g} to {stack.depths[-1]:g} {stack.unit}\n"
+            f"{_span(stack)}\n"
             f"    features: {stack.use_rep} ({stack.n_features}), {genes}\n    fit: {fit}"
         )
 
@@ -99,7 +107,9 @@ class Reconstruction:
         anndata.AnnData
             ``X`` (m, G) float32, decoded log-normalised genes (none without loadings); ``obsm["spatial"]`` (m, 3)
             float64 in the input's unit; ``obsm[use_rep]`` (m, P) float32; ``obs["section_of_origin"]`` categorical;
-            ``obs["cell_of_origin"]``, the measured cell that was carried; ``obs["sample"]`` if `n_samples` > 1.
+            ``obs["cell_of_origin"]``, the measured cell that was carried; ``obs["sample"]`` if `n_samples` > 1. Of
+            stages that `isost.pp.align_stages` laid into one frame, ``obsm["spatial_grown"]`` (m, 2) too: x and y about
+            the middle at the size of that age, whose logarithm changes linearly between stages.
 
         Raises
         ------
@@ -127,7 +137,10 @@ class Reconstruction:
         if n_samples > 1:
             obs["sample"] = pd.Categorical(np.repeat(np.arange(len(draws)), [len(draw.row) for draw in draws]))
         genes = None if self.stack.decoder is None else self.stack.decoder.genes
-        return make_table(self.stack, cells.coords, cells.features, obs, genes)
+        table = make_table(self.stack, cells.coords, cells.features, obs, genes)
+        if self.stack.growth is not None:
+            table.obsm["spatial_grown"] = cells.coords[:, :2] * self.stack.growth_at(depth)
+        return table
 
     @overload
     def expression(
@@ -232,7 +245,7 @@ class Reconstruction:
         KeyError
             If a gene is unknown.
         ValueError
-            If the voxel size is impossible, or its volume larger than `max_memory`.
+            If the voxel size is impossible, its volume larger than `max_memory`, or these are stages of development.
 
         Examples
         --------
@@ -245,6 +258,7 @@ class Reconstruction:
         ['isost_cells', 'isost_voxels']
         """
         check_kind(volume)
+        check_one_tissue(self.stack)
         stack = self.stack
         asked, index = checked_genes(stack, genes)
         grid = make_grid(
@@ -320,3 +334,8 @@ class Reconstruction:
         """
         parts = load_parts(path, read_guide=Guide.load)
         return cls(parts.stack, parts.model, parts.field, parts.history, parts.params)
+
+
+def _span(stack: Stack) -> str:
+    first, last = stack.depths[0], stack.depths[-1]
+    return f"depths {first:g} to {last:g} {stack.unit}" if stack.growth is None else f"ages {first:g} to {last:g}"

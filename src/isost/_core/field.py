@@ -107,7 +107,7 @@ class Field:
         self.settling = settling or Settling(0.0, np.zeros(stack.n_features))
         self._bounds = stack.coords[:, :2].min(axis=0), stack.coords[:, :2].max(axis=0)
         self._centre = self._left.scores.mean(axis=0, dtype=np.float64)
-        self._paths = Paths(model, self._left)
+        self.paths = Paths(model, self._left)
         self._gaps: dict[int, GapField] = {}
         self._densities: dict[float, KernelPlane] = {}
 
@@ -195,19 +195,19 @@ class Field:
     def __copy__(self) -> Field:
         """Copy without the gaps that were solved: another thread solves those that it is asked for."""
         other = Field.__new__(Field)
-        other.__dict__ |= self.__dict__ | {"_gaps": {}, "_densities": {}, "_paths": Paths(self.model, self._left)}
+        other.__dict__ |= self.__dict__ | {"_gaps": {}, "_densities": {}, "paths": Paths(self.model, self._left)}
         return other
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what was solved, and bring the model to the CPU: another process may have no GPU."""
-        left = {name: value for name, value in self.__dict__.items() if name not in ("_gaps", "_densities", "_paths")}
+        left = {name: value for name, value in self.__dict__.items() if name not in ("_gaps", "_densities", "paths")}
         return left | {"model": deepcopy(self.model).cpu(), "_device": str(self.model.device)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         there = torch.device(state.pop("_device"))
         self.__dict__ |= state | {"_gaps": {}, "_densities": {}}
         self.model.to("cuda" if there.type == "cuda" and torch.cuda.is_available() else "cpu")
-        self._paths = Paths(self.model, self._left)
+        self.paths = Paths(self.model, self._left)
 
     def state(self) -> dict[str, np.ndarray]:
         blend = self.blend or Blend(0.0, 0.0, np.zeros(self.stack.n_scores))
@@ -236,8 +236,15 @@ class Field:
         if gap not in self._gaps:
             while len(self._gaps) >= _KEPT:
                 self._gaps.pop(next(iter(self._gaps)))
-            self._gaps[gap] = GapField(self._paths, gap, self.hyper, self._centre, self.blend)
+            self._gaps[gap] = GapField(self.paths, gap, self.hyper, self._centre, self.blend)
         return self._gaps[gap]
+
+    def carried(self, z: float) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Noise-free places ``(n, 2)`` at a depth of the cells of each section about it, their rows, and its weight."""
+        place, rows, weight = self.paths.clouds(z)
+        section = np.searchsorted(self.stack.starts, rows, side="right")
+        return [(place[section == one], rows[section == one], float(weight[section == one][0]))
+                for one in np.unique(section)]  # fmt: skip
 
     def density(self, coords: np.ndarray) -> np.ndarray:
         """Density ``(n,)`` of the carried cells, float32, linear between the depths of Euler steps."""
@@ -246,7 +253,7 @@ class Field:
         gap_of = np.clip(np.searchsorted(depths, coords[:, 2], side="right") - 1, 0, len(depths) - 2)
         for gap in np.unique(gap_of).tolist():
             rows = np.flatnonzero(gap_of == gap)
-            levels = self._paths.levels(gap)
+            levels = self.paths.levels(gap)
             self._densities = {z: plane for z, plane in self._densities.items() if z in levels}
             weight = hat_weights(coords[rows, 2], levels)
             for level in np.flatnonzero((weight > 0).any(axis=0)):
@@ -259,6 +266,6 @@ class Field:
 
     def _density(self, z: float) -> KernelPlane:
         if z not in self._densities:
-            place, _, weight = self._paths.clouds(z)
+            place, _, weight = self.paths.clouds(z)
             self._densities[z] = KernelPlane(place, np.zeros((len(place), 0)), weight, self.width, self._bounds)
         return self._densities[z]

@@ -24,6 +24,7 @@ _N_FEATURES = 20
 _NEAREST = 64  # cells that a mean is of
 _WIDTH = 5.0  # spacings, of the kernel of a mean and the unit of distances
 _MARGIN = 0.02  # share of its error, and at least _TIE, by which leaving the cells where they are has to be worse
+_ERRORS, _FEW = 3.0, 3  # or by so many standard errors over so many left-out sections, where that is less
 _TIE = 0.005  # left-out sections lie twice as far apart, over which a straight way is a worse guess
 
 Section = tuple[np.ndarray, np.ndarray]
@@ -62,10 +63,10 @@ def believe(
     Inner sections are predicted from couplings of their two neighbours with each other, which never saw them, by
     cells moved straight by ``motion`` times their displacement. Their error is the sum of the energy distances to the
     measured cells in (x, y) and in (x, y, features), and of the squared error of the mean expression at the measured
-    cells in units of its variance. Standing still is left only for a clear gain: noise, too, couples to something.
-    Of motions that are as good the largest is taken. Ways by images are gone for a clear gain. Cells rather than tissue
-    are carried over for a clear gain too, and where there is no section to ask: then the next section is all that is
-    known.
+    cells in units of its variance. Standing still is left only for a gain that is large, or alike in all sections:
+    noise, too, couples to something. Of motions that are as good the largest is taken. Ways by images are gone for a
+    clear gain. Cells rather than tissue are carried over for a clear gain too, and where there is no section to ask:
+    then the next section is all that is known.
 
     Parameters
     ----------
@@ -105,11 +106,12 @@ def _choose(left_out: list[_LeftOut], masses: str) -> Belief:
     choices = [(motion, change, False) for motion, change in product(_MOTIONS, _CHANGES)]
     if any(one.way for one in left_out):
         choices += [(motion, change, True) for motion, change in product(_ENDS, _CHANGES)]
-    error = np.mean([[one.error(*choice) for choice in choices] for one in left_out], axis=0)
+    errors = np.array([[one.error(*choice) for choice in choices] for one in left_out])
+    error = errors.mean(axis=0)
     names = [f"motion {motion:g}, change {change:g}{', images' * imaged}" for motion, change, imaged in choices]
     names = [name if masses == "area" else f"{name}, {masses}" for name in names]
     best, plain = 0, error[: len(_MOTIONS) * len(_CHANGES)]
-    if plain.min() <= error[0] - max(_TIE, _MARGIN * error[0]):
+    if plain.min() <= error[0] - _margin(errors[:, 0], errors[:, plain.argmin()]):
         alike = np.flatnonzero(plain <= plain.min() + _TIE).tolist()
         largest = max(choices[index][0] for index in alike)
         best = min((index for index in alike if choices[index][0] == largest), key=lambda index: error[index])
@@ -118,6 +120,14 @@ def _choose(left_out: list[_LeftOut], masses: str) -> Belief:
     motion, change, imaged = choices[best]
     tried = dict(zip(names, error.tolist(), strict=True))
     return Belief(motion, change, masses, imaged, float(error[best]), tried)
+
+
+def _margin(still: np.ndarray, other: np.ndarray) -> float:
+    """By how much the mean error has to be less than that of standing still, given both of each section left out."""
+    margin = _MARGIN * still.mean()
+    if len(still) >= _FEW:
+        margin = min(margin, _ERRORS * (still - other).std(ddof=1) / np.sqrt(len(still)))
+    return float(max(_TIE, margin))
 
 
 @dataclass(frozen=True, eq=False)

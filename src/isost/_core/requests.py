@@ -110,6 +110,21 @@ def checked_genes(stack: Stack, genes: str | Sequence[str] | None) -> tuple[list
     return asked, decoder_of(stack).index(asked)
 
 
+def check_one_tissue(stack: Stack) -> None:
+    """Refuse a volume of stages: their depth is age.
+
+    Raises
+    ------
+    ValueError
+        If the stack is of stages of development.
+    """
+    if stack.growth is not None:
+        raise ValueError(
+            "Expected sections of one tissue, of which there is a volume, found stages of development. "
+            "Next: fitted.section(age), isost.tl.propagate_labels(fitted, adata, key=...)."
+        )
+
+
 def check_kind(volume: str) -> None:
     """Refuse a kind of volume that there is not.
 

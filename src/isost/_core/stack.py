@@ -16,6 +16,7 @@ from isost._core.lazy import opened
 from isost._core.positions import read_coords
 from isost._core.remainder import Remainder, read_remainder
 from isost._core.sections import SECTION_KEY, Sections, read_sections
+from isost._core.stages import read_growth
 from isost._core.units import MILLIMETRE, read_unit
 
 __all__ = ["Decoder", "Scaling", "Stack", "check_stack", "read_stack"]
@@ -87,6 +88,9 @@ class Stack:
         Unit of `coords`.
     remainder
         What the features leave of the genes, where neighbouring cells share it; None without loadings.
+    growth
+        (K,) float64, of stages of development: how large each is beside the frame that `isost.pp.align_stages` laid
+        them into. None for sections of one tissue.
     """
 
     coords: np.ndarray
@@ -100,6 +104,7 @@ class Stack:
     decoder: Decoder | None
     unit: str
     remainder: Remainder | None = None
+    growth: np.ndarray | None = None
 
     @property
     def n_cells(self) -> int:
@@ -153,6 +158,18 @@ class Stack:
         """(n,) int64, the section of each row."""
         return np.repeat(np.arange(self.n_sections), np.diff(self.starts))
 
+    def growth_at(self, z: float | np.ndarray) -> np.ndarray:
+        """How large stages are at ages z beside their common frame: their logarithms change linearly between stages.
+
+        Raises
+        ------
+        ValueError
+            If these are sections of one tissue.
+        """
+        if self.growth is None:
+            raise ValueError("Expected stages in a common frame; found sections of one tissue.")
+        return np.exp(np.interp(z, self.depths, np.log(self.growth)))
+
     @property
     def scaling(self) -> Scaling:
         """x, y to [0, 1] by the larger extent; z from the first depth, in mm as in the paper (Supplementary Note 1)."""
@@ -178,6 +195,7 @@ class Stack:
             names=tuple(self.names[k] for k in keep),
             rows=self.rows[rows],
             obs_names=self.obs_names[rows],
+            growth=None if self.growth is None else self.growth[keep],
         )
 
 
@@ -257,6 +275,7 @@ def read_stack(
         decoder=decoder,
         unit=read_unit(adata),
         remainder=remainder,
+        growth=read_growth(adata, spatial_key, sections.depths),
     )
 
 

@@ -177,6 +177,8 @@ def _stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
     if stack.decoder is not None:
         arrays["genes"] = np.array(stack.decoder.genes, dtype=np.str_)
         arrays["loadings"], arrays["mean"] = stack.decoder.loadings, stack.decoder.mean
+    if stack.growth is not None:
+        arrays["growth"] = stack.growth
     if stack.remainder is not None:
         arrays["remainder"], arrays["remainder_loadings"] = stack.remainder.scores, stack.remainder.loadings
     return arrays

@@ -57,3 +57,15 @@ def _pearson(first: np.ndarray, second: np.ndarray) -> float:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def correlate_columns(shares: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+    """Pearson correlation with a reference over the groups of each common category; NaN where one is constant."""
+    groups = [group for group in shares.index if group in reference.index]
+    known = reference.loc[groups]
+    known = known.div(known.sum(axis=1), axis=0)
+    return {
+        str(name): _pearson(shares.loc[groups, name].to_numpy(), known[name].to_numpy())
+        for name in shares.columns
+        if name in known.columns
+    }

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isost.datasets._embryo import embryo, embryo_truth
+    from isost.datasets._embryo_truth import EmbryoTruth
     from isost.datasets._fetch import available, fetch
     from isost.datasets._letters import letters
     from isost.datasets._morph import morph
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from isost.datasets._truth import PhantomTruth
 
 _HOME = {
+    "EmbryoTruth": "_embryo_truth",
     "PhantomTruth": "_truth",
     "available": "_fetch",
+    "embryo": "_embryo",
+    "embryo_truth": "_embryo",
     "fetch": "_fetch",
     "letters": "_letters",
     "morph": "_morph",
@@ -27,8 +32,11 @@ _HOME = {
 }
 
 __all__ = [
+    "EmbryoTruth",
     "PhantomTruth",
     "available",
+    "embryo",
+    "embryo_truth",
     "fetch",
     "letters",
     "morph",

@@ -75,7 +75,7 @@ def draw_section(
     for block in blocks(len(a), len(truth.genes)):
         membership = domain_membership(a[block], b[block])
         domain[block] = membership.argmax(axis=1)
-        cell_type[block] = _draw_category(membership @ type_of_domain(), rng)
+        cell_type[block] = draw_category(membership @ type_of_domain(), rng)
         log_rate = truth.panel.log_rate(a[block], b[block], coords[block, 2] / truth.geometry.depth, membership)
         rate = softmax(log_rate + truth.panel.type_effect()[cell_type[block]])
         if effect is not None:
@@ -150,7 +150,7 @@ def _outside_hole(xy: np.ndarray, share: float, rng: np.random.Generator) -> np.
     return distance >= np.partition(distance, lost)[lost]
 
 
-def _draw_category(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_category(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw one column index per row of probabilities."""
     below = np.cumsum(probability, axis=1) < rng.random((len(probability), 1))
     return np.minimum(below.sum(axis=1), probability.shape[1] - 1)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isost.pp._align_images import align_images
+    from isost.pp._align_stages import align_stages
     from isost.pp._embed import embed
     from isost.pp._image_features import image_features
     from isost.pp._stack_sections import stack_sections
 
-__all__ = ["align_images", "embed", "image_features", "stack_sections"]
+__all__ = ["align_images", "align_stages", "embed", "image_features", "stack_sections"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isost.tl._composition import composition
     from isost.tl._cross_validate import cross_validate
+    from isost.tl._dynamic_genes import dynamic_genes
     from isost.tl._enrichment import enrichment
     from isost.tl._fit import fit
+    from isost.tl._growth import growth
+    from isost.tl._organ_proportions import organ_proportions
+    from isost.tl._propagate_labels import propagate_labels
     from isost.tl._radial_gradients import radial_gradients
     from isost.tl._reconstruct import reconstruct
     from isost.tl._section_titration import section_titration
@@ -23,8 +27,12 @@ if TYPE_CHECKING:
 __all__ = [
     "composition",
     "cross_validate",
+    "dynamic_genes",
     "enrichment",
     "fit",
+    "growth",
+    "organ_proportions",
+    "propagate_labels",
     "radial_gradients",
     "reconstruct",
     "section_titration",

@@ -16,7 +16,7 @@ from isost._core.folder import absolute_path, check_apart, check_target
 from isost._core.lazy import as_dask, is_lazy, opened
 from isost._core.partial import Partial
 from isost._core.random import Rng
-from isost._core.requests import check_kind, checked_genes
+from isost._core.requests import check_kind, check_one_tissue, checked_genes
 from isost._core.stack import Stack, check_stack, read_stack
 from isost._logging import logger
 from isost.pp._embed import embed
@@ -129,6 +129,7 @@ def reconstruct(
         reading, fitting, rest = _split(fit_options)
         fitting |= {"options": checked_options(rest), "images": as_images(fitting["images"])}
         stack = _read(adata, reading, generator)
+    check_one_tissue(stack)
     asked = Asked(voxel_size, *checked_genes(stack, genes), volume, max_memory)
     size = asked.size(stack, partial, begun)
     if partial is None:
@@ -215,7 +216,7 @@ def _copy_of_what_is_needed(
         obs=adata.obs[columns].copy(),
         var=adata.var[[key for key in ("highly_variable",) if key in adata.var]].copy(),
         obsm={spatial_key: adata.obsm[spatial_key]},
-        uns={key: adata.uns[key] for key in ("spatial_unit",) if key in adata.uns},
+        uns={key: adata.uns[key] for key in ("spatial_unit", spatial_key) if key in adata.uns},
     )
 
 
