@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isost.pl._enrichment import enrichment
     from isost.pl._morph import morph
     from isost.pl._napari import napari
+    from isost.pl._organ_proportions import organ_proportions
     from isost.pl._orthoviews import orthoviews
     from isost.pl._radial_gradients import radial_gradients
     from isost.pl._rotate import rotate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from isost.pl._sections import sections
     from isost.pl._shells import shells
     from isost.pl._spatial_features import spatial_features
+    from isost.pl._timeline import timeline
     from isost.pl._training import training
     from isost.pl._uncertainty import uncertainty
     from isost.pl._virtual_section import virtual_section
@@ -33,6 +35,7 @@ __all__ = [
     "enrichment",
     "morph",
     "napari",
+    "organ_proportions",
     "orthoviews",
     "radial_gradients",
     "rotate",
@@ -40,6 +43,7 @@ __all__ = [
     "sections",
     "shells",
     "spatial_features",
+    "timeline",
     "training",
     "uncertainty",
     "virtual_section",

@@ -45,7 +45,8 @@ def morph(
 ) -> np.ndarray:
     """Plot how one section turns into the next: reconstructed sections at equally spaced depths.
 
-    All frames are drawn with the same noise, so that a cell moves from frame to frame on one path.
+    All frames are drawn with the same noise, so that a cell moves from frame to frame on one path. Stages of a growing
+    tissue (`isost.pp.align_stages`) are drawn at their own size.
 
     Parameters
     ----------
@@ -162,11 +163,12 @@ def _frames(
     drawn = [fitted.section(float(z), rng=seed) for z in depths]
     unit = unit_label(fitted.stack.unit)
     measured = np.isin(depths, fitted.stack.depths)
+    grown = "spatial_grown" in drawn[0].obsm  # stages of a growing tissue, whose depth is age
     titles = [
-        ("measured\n" if known else "") + f"z = {label} {unit}"
+        ("measured\n" if known else "") + (label if grown else f"z = {label} {unit}")
         for label, known in zip(position_labels(depths), measured, strict=True)
     ]
-    places = [np.asarray(adata.obsm["spatial"])[:, :2] for adata in drawn]
+    places = [np.asarray(adata.obsm["spatial_grown" if grown else "spatial"])[:, :2] for adata in drawn]
     if color is None:
         return [Cloud(xy, title) for xy, title in zip(places, titles, strict=True)], None
     use_rep = fitted.stack.use_rep
