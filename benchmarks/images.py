@@ -7,13 +7,15 @@ and with them, and all of them without; sections halfway between those of the de
 
 - phantom: `isost.datasets.phantom` that bends or branches, with its stain (`phantom_image`).
 - brain: autofluorescence of a whole mouse brain (`brainreg_mouse_brain.nii.gz` in the folder ISOST_DATA_DIR), with
-  expression laid over it: genes of layers below the surface, of structures that are darker or brighter, and gradients.
+  expression laid over it: genes of layers below the surface, of structures that are darker or brighter, gradients, and
+  genes of regions that the images do not show (Voronoi cells in coordinates that are scaled with the tissue).
 
 Useless images are noise, and those of another tissue. Scores, means over the held-out sections:
 
 - nmse: squared error of bin means in units of the gene's variance (`isost.metrics.score_field`), as measured: most of
   it is the sampling of the cells that it is measured with.
-- true nmse: squared error of the field at the cells, in units of the variance, against what is true of them.
+- true nmse: squared error of the field at the cells, in units of the variance, against what is true of them; of the
+  brain of the genes that follow what images show of it, and of those of unseen regions.
 - dice: overlap of occupied bins; higher at, of the held-out sections, those where it is above that without images.
 - titration: `isost.tl.section_titration` with images, of a bending phantom of 13 sections; means over the sections that
   are scored at every step (as measured).
@@ -39,6 +41,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from tables import show
 from xarray import DataArray
 
@@ -49,6 +52,7 @@ from isost.tl._held_out import Fit, Keys, read_geometry, split
 STEP = 3
 BRAIN, NIFTI = "brainreg_mouse_brain.nii.gz", 352
 PLANES, EVERY, PIXEL, PLANE = (60, 231), 10, 40.0, 50.0
+GENES, REGIONS, UNSEEN = 6, 40, 4  # genes of a pattern, regions, patterns of them
 SURFACE = (150.0, 400.0, 800.0, 1400.0)  # µm below the surface
 
 
@@ -64,6 +68,8 @@ class Case:
         Of positions (n, 3): expected transcripts (n, G).
     still
         Positions (n, 3) carried to one plane as they truly move, where it is known.
+    unseen
+        How many of the genes, the last, follow nothing that images show.
     """
 
     dense: ad.AnnData
@@ -71,6 +77,7 @@ class Case:
     images: dict[str, DataArray]
     rate: Callable[[np.ndarray], np.ndarray]
     still: Callable[[np.ndarray], np.ndarray] | None = None
+    unseen: int = 0
 
 
 def phantom(shape: str, seed: int, n_sections: int, n_cells: int) -> Case:
@@ -97,8 +104,9 @@ def brain(seed: int, n_cells: int) -> Case:
     mask = smooth > 60
     parts, n = ndimage.label(mask)
     mask = parts == 1 + int(np.bincount(parts.ravel(), minlength=n + 1)[1:].argmax())
-    patterns = brain_patterns(smooth, mask)
     generator = np.random.default_rng(seed)
+    regions = unseen_regions(mask, generator)
+    patterns = brain_patterns(smooth, mask) + regions
     genes = gene_panel(len(patterns), generator)
     numbers = np.arange(*PLANES, EVERY)
     dense = [draw(k, mask, patterns, genes, n_cells, generator) for k in numbers]
@@ -116,7 +124,7 @@ def brain(seed: int, n_cells: int) -> Case:
         }
     )
     return Case(ad.concat(dense), ad.concat(halfway), {"images": image, "another tissue": stretched},
-                lambda coords: rates(coords, patterns, genes))  # fmt: skip
+                lambda coords: rates(coords, patterns, genes), unseen=GENES * len(regions))  # fmt: skip
 
 
 def read_nifti(path: Path) -> np.ndarray:
@@ -135,20 +143,34 @@ def brain_patterns(smooth: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
     )
     for level in np.quantile(bright[mask], (0.2, 0.5, 0.8)):
         found.append(1 / (1 + np.exp(-(bright - level) / 15)))
-    z, y, x = np.indices(mask.shape, dtype=np.float32)
-    width = ndimage.gaussian_filter1d(mask.any(axis=2).sum(axis=1).astype(float), 4)[:, None, None]
-    height = ndimage.gaussian_filter1d(mask.any(axis=1).sum(axis=1).astype(float), 4)[:, None, None]
-    middle = [ndimage.gaussian_filter1d(np.nan_to_num(np.where(mask, one, np.nan).mean(axis=(1, 2), where=mask)), 4)
-              for one in (y, x)]  # fmt: skip
-    found.append(np.abs(y - middle[0][:, None, None]) * 2 / np.maximum(width, 1))
-    found.append(0.5 + (x - middle[1][:, None, None]) / np.maximum(height, 1))
-    found.append((z - PLANES[0]) / (PLANES[1] - PLANES[0]))
+    z, y, x = scaled(mask)
+    found += [np.abs(y), 0.5 + x / 2, z]
     return [np.clip(one, 0, 1).astype(np.float32) for one in found]
 
 
+def scaled(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates z from 0 to 1; y and x from about -1 to 1 over the width and the height of the tissue of a plane."""
+    z, y, x = np.indices(mask.shape, dtype=np.float32)
+    half = [ndimage.gaussian_filter1d(mask.any(axis=axis).sum(axis=1).astype(float), 4)[:, None, None] / 2
+            for axis in (2, 1)]  # fmt: skip
+    middle = [ndimage.gaussian_filter1d(np.nan_to_num(np.where(mask, one, np.nan).mean(axis=(1, 2), where=mask)), 4)
+              for one in (y, x)]  # fmt: skip
+    y, x = ((one - at[:, None, None]) / np.maximum(size, 1) for one, at, size in zip((y, x), middle, half, strict=True))
+    return (z - PLANES[0]) / (PLANES[1] - PLANES[0]), y, x
+
+
+def unseen_regions(mask: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+    """Patterns (z, y, x) between 0 and 1: random halves of regions that go with the outline alone."""
+    places = np.stack([2 * one if k == 0 else one for k, one in enumerate(scaled(mask))], axis=-1)
+    seeds = generator.uniform((-0.2, -1, -1), (2.2, 1, 1), (REGIONS, 3))
+    region = cKDTree(seeds).query(places.reshape(-1, 3))[1].reshape(mask.shape)
+    halves = [generator.permutation(REGIONS) < REGIONS // 2 for _ in range(UNSEEN)]
+    return [ndimage.gaussian_filter(half[region].astype(np.float32), (1, 2, 2)) for half in halves]
+
+
 def gene_panel(n_patterns: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Log rates: base (G,) and amplitudes (G, patterns); six genes follow each pattern."""
-    follows = np.repeat(np.arange(n_patterns), 6)
+    """Log rates: base (G,) and amplitudes (G, patterns); GENES follow each pattern."""
+    follows = np.repeat(np.arange(n_patterns), GENES)
     amplitude = np.zeros((len(follows), n_patterns))
     amplitude[np.arange(len(follows)), follows] = generator.choice([-1, 1], len(follows)) * generator.uniform(
         1, 2.5, len(follows)
@@ -195,6 +217,7 @@ def run(case: Case, about: dict[str, Any]) -> list[dict[str, Any]]:
     guides["noise"] = isost.pp.image_features(noise, threshold=None)
     records: list[dict[str, Any]] = []
     ways: list[tuple[str, list[str], DataArray | None, bool]] = [("every third", third, None, False)]
+    guides["images, no edge"] = isost.pp.image_features(first, edge=False)
     ways += [(name, third, features, False) for name, features in guides.items()]
     ways += [("known motion", third, None, True)] if case.still else []
     for name, kept, features, still in [*ways, ("all", dense, None, False)]:
@@ -207,10 +230,12 @@ def run(case: Case, about: dict[str, Any]) -> list[dict[str, Any]]:
         fitted = isost.tl.fit(train, images=features, rng=0, progress=False)
         scores = pd.DataFrame(held.score({"isost": Fit(fitted, held.genes)}))
         scores = scores[scores["method"] == "isost"].set_index("section")
-        true = [against_truth(case, fitted, both[both.obs["section"] == one], still) for one in scores.index]
+        true = np.mean(
+            [against_truth(case, fitted, both[both.obs["section"] == one], still) for one in scores.index], 0
+        )
         records.append(about | {
             "fitted on": name, "followed": fitted.params.get("images", {}).get("followed", False),
-            "nmse": scores["nmse"].mean(), "true nmse": float(np.mean(true)), "dice": scores["dice"].mean(),
+            "nmse": scores["nmse"].mean(), "true nmse": true[0], "unseen": true[1], "dice": scores["dice"].mean(),
             "higher": int((scores["dice"] > pd.Series(records[0]["each"])).sum()) if records else 0,
             "of": len(scores), "seconds": perf_counter() - started, "each": scores["dice"].to_dict(),
         })  # fmt: skip
@@ -218,14 +243,18 @@ def run(case: Case, about: dict[str, Any]) -> list[dict[str, Any]]:
     return records
 
 
-def against_truth(case: Case, fitted: isost.Reconstruction, cells: ad.AnnData, still: bool) -> float:
-    """Squared error of the field over the variance, both about their means over the section, summed over genes."""
+def against_truth(case: Case, fitted: isost.Reconstruction, cells: ad.AnnData, still: bool) -> list[float]:
+    """Squared error of the field over the variance, both about their means over the section, summed over genes.
+
+    Of genes that images can show, and of the others (NaN where there are none).
+    """
     coords = cells.obsm["spatial"]
     true = np.log1p(case.rate(coords))
     places = case.still(coords) if still and case.still else coords
     off = fitted.expression(places, genes=list(cells.var_names)) - true
-    varies = true.var(axis=0) > 1e-3
-    return float(off.var(axis=0)[varies].sum() / true.var(axis=0)[varies].sum())
+    varies, shown = true.var(axis=0) > 1e-3, np.arange(true.shape[1]) < true.shape[1] - case.unseen
+    parts = [varies & shown, varies & ~shown]
+    return [float(off.var(axis=0)[own].sum() / true.var(axis=0)[own].sum()) if own.any() else np.nan for own in parts]
 
 
 def titration(seed: int, n_cells: int) -> pd.DataFrame:
@@ -268,7 +297,12 @@ def main() -> None:
     frame = pd.DataFrame(records).drop(columns="each")
     show(frame)
     means = frame.groupby(["tissue", "fitted on"], sort=False)
-    show(means[["nmse", "true nmse", "dice", "seconds"]].mean().join(means[["higher", "of"]].sum()).reset_index())
+    show(
+        means[["nmse", "true nmse", "unseen", "dice", "seconds"]]
+        .mean()
+        .join(means[["higher", "of"]].sum())
+        .reset_index()
+    )
 
 
 if __name__ == "__main__":

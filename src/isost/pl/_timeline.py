@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize
 from xarray import Dataset
 
@@ -87,8 +86,8 @@ def timeline(
     >>> fitted = isost.tl.fit(adata, **stages, epochs=2, progress=False, rng=0)
     >>> organs = isost.tl.propagate_labels(fitted, adata, key="organ", step=1.5, grid=64)
     >>> axes = isost.pl.timeline(organs, n_ages=3, fitted=fitted, genes="marker_2")
-    >>> axes.shape, axes[0, 0].get_title()
-    ((2, 3), '9.5\\n(profiled)')
+    >>> axes.shape, axes[0, 1].get_title()
+    ((2, 3), '12.5')
     """
     if not isinstance(data, Dataset) or not {"label", "confidence"} <= set(data.data_vars):
         raise TypeError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +11,7 @@ from anndata import AnnData
 from scipy import linalg, sparse
 from sklearn.utils.extmath import svd_flip
 
+from isost._core.batches import CORRECTED, check_batches, correct_batches
 from isost._core.checks import Problems, check_adata, show
 from isost._core.decoder import MEAN_KEY, least_squares_loadings
 from isost._core.expression import Summary, check_expression, expression_of, is_clipped, row_blocks, summarise
@@ -40,6 +42,8 @@ def embed(
     log1p: bool | None = None,
     layer: str | None = None,
     section_key: str | None = None,
+    batch_key: str | None = None,
+    covariates: Sequence[str] = (),
     rng: Rng = None,
 ) -> None:
     """Embed cells by log-normalisation and PCA, such that the components decode to all genes.
@@ -69,6 +73,13 @@ def embed(
     section_key
         Column of `obs`: highly variable genes are ranked within each section, so that differences between sections
         select none.
+    batch_key
+        Column of `obs` of batches, such as slides, runs, or stages measured apart: what differs between them in the
+        mean and spread of each gene is taken out of log-normalised expression by ComBat (`scanpy.pp.combat`; Johnson,
+        Li & Rabinovic 2007), and genes decode to what is left. If the batches are the stages or sections themselves,
+        their true differences go too. It takes a dense matrix.
+    covariates
+        Columns of `obs`, such as cell types, whose effect is kept where they are shared unevenly between batches.
     rng
         Seed or generator for the start vector of the iterative PCA, which many genes take.
 
@@ -86,6 +97,8 @@ def embed(
         Variance and its ratio, as `scanpy.pp.pca` writes them.
     `uns["isost"]["embed"]`
         What the values were taken to be (`found`), `target_sum`, `log1p`, `layer`, `n_comps`.
+    `layers["combat"]` : (n_cells, n_genes) float32
+        With a `batch_key`: the corrected expression, which is then what was embedded.
 
     Raises
     ------
@@ -106,12 +119,16 @@ def embed(
     ((30, 4), (12, 4))
     """
     started = perf_counter()
-    _check_arguments(adata, n_comps, n_top_genes, target_sum, section_key)
+    _check_arguments(adata, n_comps, n_top_genes, target_sum, section_key, batch_key, covariates)
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     summary = _inspect(expression_of(adata, layer), where)
     how = choose_normalisation(summary, target_sum=target_sum, log1p=log1p, layer=layer)
     logger.info("embed: %s holds %s", where, how)
-    matrix = lognormalise(adata, how)
+    matrix, before = lognormalise(adata, how), how
+    if batch_key is not None:
+        logger.info("embed: ComBat takes out what differs between the batches of obs[%r]", batch_key)
+        matrix = correct_batches(adata, matrix, batch_key, covariates)
+        how = Normalisation(f"corrected between batches of {batch_key}", None, False, CORRECTED)
     mean = _mean_of_genes(matrix, where)
     with dask.config.set(scheduler="threads"):  # an open file is read here, whatever scheduler is active
         mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
@@ -120,6 +137,8 @@ def embed(
     if mask is not None:
         loadings = _extend_loadings(matrix, mask, scores, loadings)
 
+    if batch_key is not None:
+        adata.layers[CORRECTED] = matrix
     adata.obsm["X_pca"] = scores
     adata.varm["PCs"] = loadings.astype(np.float32)
     adata.var[MEAN_KEY] = mean.astype(np.float32)
@@ -131,7 +150,10 @@ def embed(
         "variance_ratio": ratio,
     }
     kept = scores.shape[1]
-    adata.uns["isost"] = dict(adata.uns.get("isost", {})) | {"embed": how.to_uns() | {"n_comps": kept}}
+    record = how.to_uns() | {"n_comps": kept}
+    if batch_key is not None:
+        record |= {"batch_key": batch_key, "before": before.to_uns()}
+    adata.uns["isost"] = dict(adata.uns.get("isost", {})) | {"embed": record}
     logger.info(
         "embed: wrote obsm['X_pca'] (%d x %d), varm['PCs'], var[%r], uns['isost']; %.0f%% of the variance, %.1f s",
         adata.n_obs,
@@ -143,8 +165,9 @@ def embed(
 
 
 def _check_arguments(
-    adata: AnnData, n_comps: int, n_top_genes: int | None, target_sum: float | None, section_key: str | None
-) -> None:
+    adata: AnnData, n_comps: int, n_top_genes: int | None, target_sum: float | None, section_key: str | None,
+    batch_key: str | None, covariates: Sequence[str],
+) -> None:  # fmt: skip
     check_adata(adata)
     as_whole("n_comps", n_comps, 1)
     if n_top_genes is not None:
@@ -166,6 +189,10 @@ def _check_arguments(
     if section_key is not None and section_key not in adata.obs:
         columns = f"{section_key!r}, while the columns are {show(adata.obs)}"
         problems.add("section_key", expected="a column of adata.obs", found=columns, next="name one of these")
+    if batch_key is not None:
+        check_batches(adata, batch_key, covariates, problems)
+    elif len(covariates):
+        problems.add("covariates", expected="a batch_key with them", found="none", next="leave covariates out")
     if problems:
         raise problems.error("The expression cannot be embedded")
 

@@ -19,6 +19,7 @@ from isost._core.normalise import Normalisation, lognormalise, recorded_normalis
 from isost._core.positions import read_coords
 from isost._core.random import torch_generator
 from isost._core.sections import Sections, read_sections
+from isost._logging import logger
 from isost.metrics import bin_side
 from isost.pp._embed import embed
 from isost.reconstruction import Reconstruction
@@ -144,6 +145,10 @@ def _embedding_of(adata: AnnData) -> dict[str, Any]:
     if params.get("mean") != MEAN_KEY or "embed" not in adata.uns.get("isost", {}):
         return {}
     how = recorded_normalisation(adata)
+    if "before" in adata.uns["isost"]["embed"]:
+        # a section that is held out cannot be corrected without having been seen
+        logger.info("batches are not corrected where sections are held out: expression is taken as it was before")
+        how = Normalisation.from_uns(adata.uns["isost"]["embed"]["before"])
     found: dict[str, Any] = {"layer": how.layer, "log1p": how.log1p}
     if params.get("use_highly_variable") and "highly_variable" in adata.var:
         found["n_top_genes"] = int(adata.var["highly_variable"].sum())
