@@ -84,10 +84,10 @@ def timeline(
     >>> isost.pp.align_stages(adata)
     >>> stages = {"depth_key": "age", "section_key": "stage", "spatial_key": "spatial_stage"}
     >>> fitted = isost.tl.fit(adata, **stages, epochs=2, progress=False, rng=0)
-    >>> organs = isost.tl.propagate_labels(fitted, adata, key="organ", step=1.5, grid=64)
-    >>> axes = isost.pl.timeline(organs, n_ages=3, fitted=fitted, genes="marker_2")
+    >>> organs = isost.tl.propagate_labels(fitted, adata, key="organ", step=1.0, grid=64)
+    >>> axes = isost.pl.timeline(organs, n_ages=4, fitted=fitted, genes="marker_2")
     >>> axes.shape, axes[0, 1].get_title()
-    ((2, 3), '12.5')
+    ((2, 4), '11.5')
     """
     if not isinstance(data, Dataset) or not {"label", "confidence"} <= set(data.data_vars):
         raise TypeError(
