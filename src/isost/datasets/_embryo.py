@@ -22,6 +22,7 @@ from isost.datasets._sampling import SectionEffect
 def embryo(
     ages: Sequence[float] = (9.5, 11.0, 12.5, 14.0, 15.5),
     *,
+    depths: Sequence[float] = (0.0,),
     n_cells: int = 800,
     n_genes: int = 84,
     length: float = 2000.0,
@@ -31,20 +32,23 @@ def embryo(
     stage_effects: float = 0.0,
     rng: Rng = 0,
 ) -> ad.AnnData:
-    """Make stages of development, a section each, of a growing embryo whose truth is known at every age.
+    """Make stages of development of a growing embryo whose truth is known at every age and depth.
 
     From the first age to the last the body grows to 2.5 times its length, uncurls, and shifts its proportions from head
     to trunk. The heart migrates, the liver grows, and a kidney appears and splits in two. Some genes mark an organ at
     all ages, some peak in an organ at an age of their own, and some are cyclic in the whole body, with a period as long
-    as all ages together or somewhat longer. Each stage lies turned and shifted in its own way, as on a slide.
+    as all ages together or somewhat longer. Each stage lies turned and shifted in its own way, as on a slide. Away from
+    its middle plane the body narrows to an end, and is twisted and bowed.
 
     Parameters
     ----------
     ages
         Of the stages, in days, rising; two or more. The body is that of the first at the first, and of the last at the
         last.
+    depths
+        Relative depths of the sections of each stage, above -1 and below 1; by default only the middle plane.
     n_cells
-        Mean number of cells at the first age; it grows with the area of the body.
+        Mean number of cells of the middle plane at the first age; it grows with the area of the body.
     n_genes
         Number of genes, of six kinds (``var["kind"]``) in turn.
     length
@@ -64,18 +68,19 @@ def embryo(
     Returns
     -------
     anndata.AnnData
-        ``X`` counts or expression; ``obs["stage"]`` (ordered categorical), ``obs["age"]``, ``obs["cell_type"]``,
-        ``obs["organ"]``; ``obsm["spatial"]`` (n, 2) float64, µm, ``obsm["material"]`` (n, 2) float32; ``var["kind"]``,
-        ``var["target"]`` (organ or cell type of a gene), ``var["peak"]`` (age, days); ``uns["organ_of_type"]``;
-        ``uns["embryo"]`` the parameters, with the ``angle`` (radians) and ``shift`` (µm) by which each stage was turned
-        about the origin and then shifted, from which `embryo_truth` makes the truth.
+        ``X`` counts or expression; ``obs["stage"]`` (ordered categorical), ``obs["age"]``, ``obs["z"]`` (µm from the
+        middle plane; it grows with the body), ``obs["cell_type"]``, ``obs["organ"]``; ``obsm["spatial"]`` (n, 2)
+        float64, µm, ``obsm["material"]`` (n, 2) float32; ``var["kind"]``, ``var["target"]`` (organ or cell type of a
+        gene), ``var["peak"]`` (age, days); ``uns["organ_of_type"]``; ``uns["embryo"]`` the parameters, with the
+        ``angle`` (radians) and ``shift`` (µm) by which each stage was turned about the origin and then shifted, from
+        which `embryo_truth` makes the truth.
 
     Raises
     ------
     TypeError
         If a parameter is no number.
     ValueError
-        If ages do not rise, or a parameter is out of range.
+        If ages or depths do not rise, or a parameter is out of range.
 
     Examples
     --------
@@ -90,6 +95,9 @@ def embryo(
     wanted = to_numbers(np.asarray(ages))
     if isinstance(wanted, list) or wanted.ndim != 1 or len(wanted) < 2 or not np.all(np.diff(wanted) > 0):
         raise ValueError(f"ages: expected two rising numbers or more, found {ages!r}. Next: leave ages out.")
+    planes = to_numbers(np.asarray(depths))
+    if isinstance(planes, list) or planes.ndim != 1 or not len(planes) or not np.all(np.diff([-1, *planes, 1]) > 0):
+        raise ValueError(f"depths: expected rising numbers between -1 and 1, found {depths!r}. Next: leave depths out.")
     for name, number in (("length", length), ("library_size", library_size)):
         if not 0.0 < as_number(name, number) < np.inf:
             raise ValueError(f"{name}: expected a number above 0, found {number!r}. Next: leave it out.")
@@ -108,7 +116,12 @@ def embryo(
     stages = []
     for number, age in enumerate(wanted.tolist()):
         effect = _effect(truth.programme, stage_effects, generator)
-        stage = draw_stage(truth, age, None, generator, count_noise=count_noise, effect=effect)
+        drawn = [
+            draw_stage(truth, age, None, generator, count_noise=count_noise, effect=effect, w=float(w)) for w in planes
+        ]
+        for number_of_plane, one in enumerate(drawn if len(drawn) > 1 else []):
+            one.obs_names = [f"{name}_{number_of_plane}" for name in one.obs_names]
+        stage = ad.concat(drawn, merge="same", uns_merge="same")
         cos, sin = np.cos(angle[number]), np.sin(angle[number])
         stage.obsm["spatial"] = stage.obsm["spatial"] @ np.array([[cos, sin], [-sin, cos]]) + shift[number]
         stages.append(stage)
@@ -117,7 +130,7 @@ def embryo(
     adata.obs["stage"] = pd.Categorical(adata.obs["stage"], names, ordered=True)
     adata.uns["X_note"] = "raw integer counts" if count_noise else "log1p of rates in 1e4, without count noise"
     adata.uns["embryo"] = recorded | {"angle": angle, "shift": shift}
-    logger.info("embryo: %d stages, %d cells, %d genes", len(wanted), adata.n_obs, n_genes)
+    logger.info("embryo: %d sections, %d cells, %d genes", len(wanted) * len(planes), adata.n_obs, n_genes)
     return adata
 
 

@@ -20,32 +20,33 @@ if TYPE_CHECKING:
 _SIDE = 400  # material points along the disc, of what is integrated
 
 
-def material_grid(body: Body, age: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (a, b) of a grid over the disc of material, and the physical area of each."""
+def material_grid(body: Body, age: float, w: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (a, b) of a grid over the disc of material at relative depth w, and the physical area of each."""
     line = (np.arange(_SIDE) + 0.5) / _SIDE * 2.0 - 1.0
     a, b = (one.ravel() for one in np.meshgrid(line, line))
-    a, b = a[a**2 + b**2 < 1.0], b[a**2 + b**2 < 1.0]
+    inside = a**2 + b**2 < 1.0 - w**2
+    a, b = a[inside], b[inside]
     return a, b, body.jacobian(a, b, age) * (2.0 / _SIDE) ** 2
 
 
-def expected_cells(truth: EmbryoTruth, age: float) -> float:
-    """Count the cells to be expected at an age: the density of each organ is the same at all ages."""
+def expected_cells(truth: EmbryoTruth, age: float, w: float = 0.0) -> float:
+    """Count the cells to be expected: the density of each organ is the same at all ages."""
     weight = []
-    for at in (truth.body.start, age):
-        a, b, area = material_grid(truth.body, at)
-        weight.append(area @ membership(a, b, np.full(len(a), truth.body.relative(at))) @ DENSITY)
+    for at, depth in ((truth.body.start, 0.0), (age, w)):
+        a, b, area = material_grid(truth.body, at, depth)
+        weight.append(area @ membership(a, b, np.full(len(a), truth.body.relative(at)), depth) @ DENSITY)
     return float(truth.n_cells * weight[1] / weight[0])
 
 
 def draw_stage(
     truth: EmbryoTruth, age: float, n: int | None, rng: np.random.Generator, *, count_noise: bool,
-    effect: SectionEffect | None = None,
+    effect: SectionEffect | None = None, w: float = 0.0,
 ) -> ad.AnnData:  # fmt: skip
-    """Draw `n` cells (or a Poisson number) of one age, lying as the truth does, and measure them."""
-    n = max(1, int(rng.poisson(expected_cells(truth, age)))) if n is None else n
-    a, b = _draw_material(truth.body, age, n, rng)
+    """Draw `n` cells (or a Poisson number) of one age and relative depth, lying as the truth does, and measure them."""
+    n = max(1, int(rng.poisson(expected_cells(truth, age, w)))) if n is None else n
+    a, b = _draw_material(truth.body, age, n, rng, w)
     tau = np.full(n, truth.body.relative(age))
-    member = membership(a, b, tau)
+    member = membership(a, b, tau, w)
     types = draw_category(member @ type_of_organ(), rng)
     library = truth.library_size * rng.lognormal(-(LIBRARY_SPREAD**2) / 2.0, LIBRARY_SPREAD, n)
     rows: list[np.ndarray | sparse.csr_matrix] = []
@@ -70,7 +71,8 @@ def draw_stage(
     )
     matrix = sparse.vstack(rows, format="csr") if count_noise else np.concatenate(rows)
     adata = ad.AnnData(matrix, obs, gene_table(truth.programme, truth.body))
-    adata.obsm["spatial"] = truth.body.to_physical(a, b, age)[:, :2]
+    adata.obsm["spatial"] = truth.body.to_physical(a, b, age, w)[:, :2]
+    adata.obs["z"] = w * float(truth.body.thickness(age))
     adata.obsm["material"] = np.column_stack([a, b]).astype(np.float32)
     adata.uns["spatial_unit"] = "um"
     adata.uns["organ_of_type"] = {one: organ for organ, names in TYPES_OF_ORGAN.items() for one in names}
@@ -86,16 +88,16 @@ def gene_table(programme: Programme, body: Body) -> pd.DataFrame:
     return pd.DataFrame({"kind": kind, "target": target, "peak": peak}, list(programme.names))
 
 
-def _draw_material(body: Body, age: float, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _draw_material(body: Body, age: float, n: int, rng: np.random.Generator, w: float) -> tuple[np.ndarray, np.ndarray]:
     """Draw material points with the density of cells of their organs per physical area."""
-    a, b, _ = material_grid(body, age)
+    a, b, _ = material_grid(body, age, w)
     most = 1.05 * body.jacobian(a, b, age).max() * DENSITY.max()
     drawn = np.empty((0, 2))
     while len(drawn) < n:
         points = rng.uniform(-1.0, 1.0, (4 * (n - len(drawn)) + 64, 2))
-        points = points[(points**2).sum(axis=1) < 1.0]
+        points = points[(points**2).sum(axis=1) < 1.0 - w**2]
         a, b = points.T
-        member = membership(a, b, np.full(len(a), body.relative(age)))
+        member = membership(a, b, np.full(len(a), body.relative(age)), w)
         dense = body.jacobian(a, b, age) * (member @ DENSITY)
         drawn = np.concatenate([drawn, points[rng.random(len(points)) * most < dense]])
     return drawn[:n, 0], drawn[:n, 1]

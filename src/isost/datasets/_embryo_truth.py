@@ -21,7 +21,8 @@ from isost.datasets._sampling import blocks
 class EmbryoTruth:
     """What is true of the embryo phantom; `isost.datasets.embryo_truth` makes it.
 
-    Positions are x, y (µm, the body along x, the middle of its axis at the origin) and age (days).
+    Positions are x, y (µm, the body along x, the middle of its axis at the origin) and age (days); or x, y, z and age,
+    with z (µm) from the middle plane, for (n, 4).
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class EmbryoTruth:
         Parameters
         ----------
         coords
-            Positions (n, 3) x, y, age.
+            Positions (n, 3) x, y, age in the middle plane, or (n, 4) x, y, z, age.
 
         Returns
         -------
@@ -72,7 +73,7 @@ class EmbryoTruth:
         >>> truth.inside([[0.0, 0.0, 12.0], [9000.0, 0.0, 12.0]]).tolist()
         [True, False]
         """
-        return np.isfinite(self.body.to_material(coords)[0])
+        return np.isfinite(self._material(coords)[0])
 
     def organ(self, coords: np.ndarray) -> np.ndarray:
         """Name the organ at each position.
@@ -80,7 +81,7 @@ class EmbryoTruth:
         Parameters
         ----------
         coords
-            Positions (n, 3) x, y, age.
+            Positions (n, 3) x, y, age in the middle plane, or (n, 4) x, y, z, age.
 
         Returns
         -------
@@ -94,10 +95,11 @@ class EmbryoTruth:
         >>> truth.organ([[0.0, 0.0, 12.0], [9000.0, 0.0, 12.0]]).tolist()
         ['trunk', '']
         """
-        a, b = self.body.to_material(coords)
+        a, b, tau, w = self._material(coords)
         found = np.isfinite(a)
         names = np.full(len(a), "", dtype=object)
-        names[found] = np.array(ORGANS, dtype=object)[self._organ(a[found], b[found], np.asarray(coords)[found, 2])]
+        member = membership(a[found], b[found], tau[found], w[found])
+        names[found] = np.array(ORGANS, dtype=object)[member.argmax(axis=1)]
         return names.astype(str)
 
     def expression(self, coords: np.ndarray, *, genes: Sequence[str] | None = None) -> np.ndarray:
@@ -108,7 +110,7 @@ class EmbryoTruth:
         Parameters
         ----------
         coords
-            Positions (n, 3) x, y, age.
+            Positions (n, 3) x, y, age in the middle plane, or (n, 4) x, y, z, age.
         genes
             Names of the genes wanted, in order; all of them by default.
 
@@ -137,18 +139,16 @@ class EmbryoTruth:
                 f"genes: expected names among the phantom's {len(self.genes)} genes, found {show(missing)}. "
                 "Next: look at `truth.genes`."
             )
-        coords = np.asarray(coords, dtype=np.float64)
-        a, b = self.body.to_material(coords)
-        tau = self.body.relative(coords[:, 2])
-        mean = np.empty((len(coords), len(chosen)))
-        for block in blocks(len(coords), len(self.genes) * len(TYPES)):
-            member = membership(a[block], b[block], tau[block])
+        a, b, tau, w = self._material(coords)
+        mean = np.empty((len(a), len(chosen)))
+        for block in blocks(len(a), len(self.genes) * len(TYPES)):
+            member = membership(a[block], b[block], tau[block], w[block])
             rates = self.programme.rates(a[block], b[block], tau[block], member)[..., chosen]
             mean[block] = np.einsum("nt,tng->ng", member @ type_of_organ(), np.log1p(rates))
         return mean
 
     def proportions(self, ages: Sequence[float] | np.ndarray) -> pd.DataFrame:
-        """Give the share of the area of the body that belongs to each organ.
+        """Give the share of the area of the middle plane that belongs to each organ.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class EmbryoTruth:
         return pd.DataFrame(shares, pd.Index(ages, name="age"), list(ORGANS))
 
     def curves(self, organ: str, ages: Sequence[float] | np.ndarray) -> pd.DataFrame:
-        """Give the mean expression of every gene over the area of an organ.
+        """Give the mean expression of every gene over the area of an organ in the middle plane.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ class EmbryoTruth:
         return pd.DataFrame(mean, pd.Index(ages, name="age"), list(self.genes))
 
     def sample_stage(
-        self, age: float, *, n: int | None = None, count_noise: bool = True, rng: Rng = None
+        self, age: float, *, depth: float = 0.0, n: int | None = None, count_noise: bool = True, rng: Rng = None
     ) -> ad.AnnData:
         """Draw the cells of a stage of any age, lying as the truth does.
 
@@ -214,6 +214,8 @@ class EmbryoTruth:
         ----------
         age
             Within those of the phantom.
+        depth
+            Relative depth of the section, between -1 and 1; 0 is the middle plane.
         n
             Number of cells; by default a Poisson number that grows with the body.
         count_noise
@@ -229,7 +231,7 @@ class EmbryoTruth:
         Raises
         ------
         ValueError
-            If the age is not one of the phantom's.
+            If age or depth are not within the phantom.
 
         Examples
         --------
@@ -242,7 +244,17 @@ class EmbryoTruth:
             raise ValueError(
                 f"age: expected one from {self.body.start:g} to {self.body.stop:g}, found {age:g}. Next: one of these."
             )
-        return draw_stage(self, age, n, numpy_generator(rng), count_noise=count_noise)
+        if not -1.0 < depth < 1.0:
+            raise ValueError(f"depth: expected above -1 and below 1, found {depth:g}. Next: 0 is the middle plane.")
+        return draw_stage(self, age, n, numpy_generator(rng), count_noise=count_noise, w=depth)
+
+    def _material(self, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Material coordinates, relative age and relative depth of positions."""
+        coords = np.asarray(coords, dtype=np.float64)
+        age = coords[:, -1]
+        w = coords[:, 2] / self.body.thickness(age) if coords.shape[1] == 4 else np.zeros(len(coords))
+        a, b = self.body.to_material(np.column_stack([coords[:, :2], age]), w)
+        return a, b, self.body.relative(age), w
 
     def _organ(self, a: np.ndarray, b: np.ndarray, age: np.ndarray | float) -> np.ndarray:
         """Index of the organ at material points."""

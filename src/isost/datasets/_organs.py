@@ -29,18 +29,18 @@ KINDS = ("marker", "peak", "cyclic", "cell_type", "gradient", "constant")
 _TYPE_SHARES = (0.6, 0.3)  # of an organ's own types; the others share the rest
 
 
-def membership(a: np.ndarray, b: np.ndarray, tau: np.ndarray) -> np.ndarray:
+def membership(a: np.ndarray, b: np.ndarray, tau: np.ndarray, w: np.ndarray | float = 0.0) -> np.ndarray:
     """Share (n, n_organs) of each organ in a place: a softmax, 1/2 on the border of two organs.
 
     The heart migrates, the liver grows, and the kidney appears as one bud that splits into two.
     """
     logit = np.zeros((len(a), len(ORGANS)))
     logit[:, 1] = 14.0 * (a - 0.42)
-    logit[:, 2] = np.minimum(14.0 * (b - 0.42 * np.sqrt(np.maximum(1.0 - a**2, 0.0))), 12.0 * (0.45 - a))
-    logit[:, 3] = _ball(a, b, 0.45 - 0.45 * tau, -0.42, 0.2)
-    logit[:, 4] = _ball(a, b, -0.22, -0.3, 0.1 + 0.22 * smoothstep(tau, 0.0, 1.0))
+    logit[:, 2] = np.minimum(14.0 * (b - 0.42 * np.sqrt(np.maximum(1.0 - a**2, 0.0))), 12.0 * (0.45 - a)) - 20.0 * w**2
+    logit[:, 3] = _ball(a, b, w, 0.45 - 0.45 * tau, -0.42, 0.2)
+    logit[:, 4] = _ball(a, b, w, -0.22, -0.3, 0.1 + 0.22 * smoothstep(tau, 0.0, 1.0))
     size, apart = 0.2 * smoothstep(tau, 0.1, 0.5), 0.2 * smoothstep(tau, 0.4, 1.0)
-    buds = [_ball(a, b, -0.5 + side * apart, 0.02 + 0.3 * side * apart, size) for side in (-1, 1)]
+    buds = [_ball(a, b, w, -0.5 + side * apart, 0.02 + 0.3 * side * apart, size) for side in (-1, 1)]
     logit[:, 5] = np.maximum(*buds)
     return softmax(logit)
 
@@ -130,7 +130,7 @@ class Programme:
         return effect
 
 
-def _ball(a: np.ndarray, b: np.ndarray, at: np.ndarray | float, height: np.ndarray | float, radius: Any) -> np.ndarray:
+def _ball(a: np.ndarray, b: np.ndarray, w: np.ndarray | float, at: Any, height: Any, radius: Any) -> np.ndarray:
     """Logit of a round organ: 0 on its rim, well below far away or while it has no size."""
-    distance = (a - at) ** 2 + (b - height) ** 2
+    distance = (a - at) ** 2 + (b - height) ** 2 + (w / 2) ** 2
     return np.maximum(5.0 * (1.0 - distance / np.maximum(radius, 0.02) ** 2), -30.0)

@@ -7,7 +7,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from isost._core.checks import Problems, check_adata, show
+from isost._core.checks import Problems, check_adata, show, to_numbers
 from isost._core.positions import read_coords
 from isost._core.sections import read_sections
 from isost._core.stages import align
@@ -22,6 +22,7 @@ def align_stages(
     spatial_key: str = "spatial",
     use_rep: str | None = "X_pca",
     mirror: bool = False,
+    z_key: str | None = None,
     key_added: str = "spatial_stage",
 ) -> None:
     """Lay stages of development into one frame of the plane: of one middle, one size and one orientation.
@@ -47,6 +48,9 @@ def align_stages(
         Key of `obsm` of the representation by which stages are turned. None: they are not turned.
     mirror
         Let stages be mirrored too, where some lay face down.
+    z_key
+        Of stages of several sections each: column of `obs` of their depths, from a landmark that all stages share (such
+        as the middle plane), which are scaled like the plane. The sections of a stage have to be aligned already.
     key_added
         Key that is written.
 
@@ -56,6 +60,8 @@ def align_stages(
 
     `obsm[key_added]` : (n_cells, 2) float64
         Positions in the common frame, in the input's unit.
+    `obs[f"{z_key}_stage"]` : float64
+        With a `z_key`: depths in the common frame.
     `uns[key_added]`
         ``stages``, ``ages``, and for each stage its ``centre`` (K, 2), ``size`` (K,) and ``turn`` (K, 2, 2), with the
         common ``size_common``: x in the frame is ``(x - centre) @ turn.T * size_common / size``. `isost.tl.fit` with
@@ -64,7 +70,7 @@ def align_stages(
     Raises
     ------
     KeyError
-        If the representation is not found.
+        If the representation or the depths are not found.
     TypeError
         If `adata` is no AnnData.
     ValueError
@@ -98,12 +104,17 @@ def align_stages(
     features = raw.toarray() if sparse.issparse(raw) else np.asarray(raw)
     rows = [np.flatnonzero(sections.index == k) for k in range(len(sections.names))]
     stages = [(coords[own, :2], features[own]) for own in rows]
+    depth = None if z_key is None else _depths(adata, z_key)
     poses = align(stages, mirror=mirror, turned=use_rep is not None)
     size = np.array([pose.size for pose in poses])
     common = float(np.exp(np.log(size).mean()))
     placed = np.empty((adata.n_obs, 2))
     for own, pose in zip(rows, poses, strict=True):
         placed[own] = pose.applied(coords[own, :2], common)
+        if depth is not None:
+            depth[own] *= common / pose.size
+    if depth is not None:
+        adata.obs[f"{z_key}_stage"] = depth
     adata.obsm[key_added] = placed
     adata.uns[key_added] = {
         "stages": list(sections.names), "ages": sections.depths, "size": size, "size_common": common,
@@ -111,3 +122,15 @@ def align_stages(
     }  # fmt: skip
     logger.info("align_stages: wrote obsm[%r], uns[%r]; %d stages, the last %.2g times as large as the first; %.1f s",
                 key_added, key_added, len(size), size[-1] / size[0], perf_counter() - started)  # fmt: skip
+
+
+def _depths(adata: AnnData, z_key: str) -> np.ndarray:
+    if z_key not in adata.obs:
+        raise KeyError(
+            f"z_key: expected a column of obs ({show(adata.obs)}), found {z_key!r}. Next: name one of these."
+        )
+    depth = to_numbers(adata.obs[z_key])
+    if isinstance(depth, list) or not np.isfinite(depth).all():
+        found = show(depth) if isinstance(depth, list) else "NaN or infinity"
+        raise ValueError(f"adata.obs[{z_key!r}]: expected depths as numbers, found {found}. Next: look at the column.")
+    return depth.copy()
