@@ -13,10 +13,15 @@ each turned and shifted in its own way.
 - genes: of those that are planted as dynamic, and whose mean over an organ is highest between the first and the last
   stage that has the organ, how many are found, and how far their peak lies from the true one.
 
-Methods, all in the same frame: *nearest*, the stage nearest in age; *blend*, linear blending, of cells drawn from both
-stages with weights 1 - t and t, and of kernel regressions of both; *displacement*, cells of both stages coupled by
-exact optimal transport, at (1 - t) x + t y; *isost* with default settings. A method without a field has that of a
-Gaussian kernel over its cells, for each score the best of four widths with hindsight.
+- depth: stages of several sections each, at sections of other depths and ages. *one model*:
+  `isost.tl.fit(adata, depth_key=["z_stage", "age"])`; *apart, blended*: a fit along depth at each stage, and the two
+  about the age blended (1 - t, t); *apart, fitted*: sections drawn at the depth from the fits along depth, and a fit
+  of these along age; *nearest*: the section nearest in depth of the stage nearest in age.
+
+Methods of the first, all in the same frame: *nearest*, the stage nearest in age; *blend*, linear blending, of cells
+drawn from both stages with weights 1 - t and t, and of kernel regressions of both; *displacement*, cells of both stages
+coupled by exact optimal transport, at (1 - t) x + t y; *isost* with default settings. A method without a field has that
+of a Gaussian kernel over its cells, for each score the best of four widths with hindsight.
 """
 
 from __future__ import annotations
@@ -38,12 +43,16 @@ import isost
 from isost._core.baselines import Kernel, Nearest, Predictor, WeightedUnion
 from isost._core.held_out import WIDTHS, Split
 from isost._core.kernel import kernel_fields
+from isost._core.normalise import lognormalise, recorded_normalisation
 from isost._core.stages import align
 from isost.tl._held_out import Fit, Keys, read_geometry, split
 
 KEYS = Keys("stage", "spatial_stage", "age")
 SCORES = ["pcc", "nmse", "true nmse", "dice", "dens", "energy"]
 N_COMPS, N_CELLS, HELD_OUT_CELLS = 30, 800, 1600
+STAGES, DEPTHS = (9.5, 11.5, 13.5, 15.5), (-0.7, -0.35, 0.0, 0.35, 0.7)
+HELD_OUT = ((10.5, 0.0), (10.5, 0.2), (11.5, 0.2), (12.5, -0.5), (12.5, 0.0), (12.5, 0.2), (14.5, -0.2), (14.5, 0.5))
+Prediction = tuple[Any, ad.AnnData]  # a field of (n, 2), and cells
 
 
 class Blend:
@@ -67,15 +76,20 @@ def given_stages(seed: int) -> ad.AnnData:
     return given
 
 
-def stage_in_frame(given: ad.AnnData, age: float, rng: int) -> ad.AnnData:
-    """Draw a stage of the truth, and lay it as the given ones about it lie in their frame."""
+def stage_in_frame(given: ad.AnnData, age: float, rng: int, depth: float = 0.0) -> ad.AnnData:
+    """Draw a section of the truth, and lay it as the given ones about it lie in their frame."""
     made, frame = given.uns["embryo"], given.uns["spatial_stage"]
     turn = np.asarray(frame["turn"])
     angle = np.unwrap(np.arctan2(turn[:, 1, 0], turn[:, 0, 0]) + np.asarray(made["angle"]))
     own = np.interp(age, frame["ages"], angle)
-    stage = isost.datasets.embryo_truth(given).sample_stage(age, n=HELD_OUT_CELLS, rng=rng)
-    stage.obsm["true"] = np.column_stack([stage.obsm["spatial"], stage.obs["age"]])
-    (pose,) = align([(stage.obsm["spatial"], np.zeros((stage.n_obs, 0)))], mirror=False, turned=False)
+    truth = isost.datasets.embryo_truth(given)
+    stage = truth.sample_stage(age, depth=depth, n=HELD_OUT_CELLS, rng=rng)
+    stage.obsm["true"] = np.column_stack([stage.obsm["spatial"], stage.obs["z"], stage.obs["age"]])
+    # the middle and the size of the whole stage, as of the given ones
+    whole = [truth.sample_stage(age, depth=w, n=HELD_OUT_CELLS, rng=rng).obsm["spatial"] for w in made["depths"]]
+    places = stage.obsm["spatial"] if len(whole) == 1 else np.concatenate(whole)
+    (pose,) = align([(places, np.zeros((len(places), 0)))], mirror=False, turned=False)
+    stage.obs["z_stage"] = stage.obs["z"] * float(frame["size_common"]) / pose.size
     cos, sin = np.cos(own), np.sin(own)
     placed = pose.applied(stage.obsm["spatial"], float(frame["size_common"]))
     stage.obsm["spatial_stage"] = placed @ np.array([[cos, sin], [-sin, cos]])
@@ -85,7 +99,7 @@ def stage_in_frame(given: ad.AnnData, age: float, rng: int) -> ad.AnnData:
 def score_stages(given: ad.AnnData, ages: list[float], seed: int) -> list[dict[str, Any]]:
     """Score every method at held-out ages."""
     between = [stage_in_frame(given, age, 1000 * seed + k) for k, age in enumerate(ages)]
-    given.obsm["true"] = np.zeros((given.n_obs, 3))
+    given.obsm["true"] = np.zeros((given.n_obs, 4))
     both = ad.concat([given, *between])
     both.obs_names_make_unique()
     both.uns["spatial_unit"] = "um"
@@ -170,17 +184,120 @@ def score_genes(given: ad.AnnData, seed: int) -> list[dict[str, Any]]:
     return records
 
 
+def score_depth(seed: int) -> list[dict[str, Any]]:
+    """Score one model over depth and age beside fits along depth and age apart."""
+    given = isost.datasets.embryo(STAGES, depths=DEPTHS, n_cells=N_CELLS // 2, rng=seed)
+    isost.pp.embed(given, n_comps=N_COMPS)
+    isost.pp.align_stages(given, z_key="z")
+    one = isost.tl.fit(given, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
+    along: dict[float, isost.Reconstruction] = {}
+    for age in STAGES:
+        stage = given[given.obs["age"] == age].copy()
+        stage.uns.pop("spatial_stage")
+        along[age] = isost.tl.fit(
+            stage, depth_key="z_stage", spatial_key="spatial_stage", section_key=None, rng=0, progress=False
+        )
+    records = []
+    for number, (age, depth) in enumerate(HELD_OUT):
+        measured = stage_in_frame(given, age, 1000 * seed + number, depth)
+        z = float(measured.obs["z_stage"].iloc[0])
+        methods = {"one model": joint(one, z, age), "apart, blended": blended(along, z, age),
+                   "apart, fitted": refitted(along, z, age), "nearest": nearest(given, z, age)}  # fmt: skip
+        for name, (field, cells) in methods.items():
+            about = {"seed": seed, "method": name, "age": age, "depth": depth}
+            records.append(about | score_section(given, measured, field, cells))
+    return records
+
+
+def joint(one: isost.Reconstruction4D, z: float, age: float) -> Prediction:
+    """One model over depth and age."""
+
+    def field(xy: np.ndarray) -> np.ndarray:
+        return one.expression(np.column_stack([xy, np.full(len(xy), z), np.full(len(xy), age)]))
+
+    return field, one.section(z, age, rng=0)
+
+
+def blended(along: dict[float, isost.Reconstruction], z: float, age: float) -> Prediction:
+    """Blend the fits along depth of the two stages about an age."""
+    low = STAGES[max(int(np.searchsorted(STAGES, age, side="right")) - 1, 0)]
+    high = STAGES[min(int(np.searchsorted(STAGES, age, side="right")), len(STAGES) - 1)]
+    t = (age - low) / (high - low) if high > low else 0.0
+
+    def field(xy: np.ndarray) -> np.ndarray:
+        return (1 - t) * at_depth(along[low], xy, z) + t * at_depth(along[high], xy, z)
+
+    cells = []
+    for stage, weight in ((low, 1 - t), (high, t)):
+        drawn = along[stage].section(inside(along[stage], z), rng=0)
+        cells.append(drawn[np.random.default_rng(0).random(drawn.n_obs) < weight].copy())
+    return field, ad.concat(cells, index_unique="-")
+
+
+def refitted(along: dict[float, isost.Reconstruction], z: float, age: float) -> Prediction:
+    """Fit along age what the fits along depth draw at a depth."""
+    drawn = {}
+    for stage, fitted in along.items():
+        drawn[f"{stage:g}"] = fitted.section(inside(fitted, z), rng=0)
+        drawn[f"{stage:g}"].obs["age"] = stage
+    sections = ad.concat(drawn, label="stage", index_unique="-", merge="same", uns_merge="same")
+    sections.uns["spatial_unit"] = "um"
+    again = isost.tl.fit(sections, depth_key="age", section_key="stage", rng=0, progress=False)
+    return lambda xy: again.expression(np.column_stack([xy, np.full(len(xy), age)])), again.section(age, rng=0)
+
+
+def nearest(given: ad.AnnData, z: float, age: float) -> Prediction:
+    """Take the nearest section; its field is a Gaussian kernel over its cells, of width h."""
+    stage = STAGES[int(np.abs(np.array(STAGES) - age).argmin())]
+    away = (given.obs["z_stage"].where(given.obs["age"] == stage) - z).abs()
+    cells = given[away == away.min()].copy()
+    values = lognormalise(cells, recorded_normalisation(given)).toarray()
+    cells.obsm["spatial"] = places = cells.obsm["spatial_stage"]
+    side = isost.metrics.bin_side([places])
+    return lambda xy: next(iter(kernel_fields(xy, places, values, [side], np.ones(len(places))))), cells
+
+
+def inside(fitted: isost.Reconstruction, z: float) -> float:
+    """Depth within a fit, which at another age may reach less far."""
+    return float(np.clip(z, *fitted.stack.depths[[0, -1]]))
+
+
+def at_depth(fitted: isost.Reconstruction, xy: np.ndarray, z: float) -> np.ndarray:
+    """Field of a fit along depth."""
+    return fitted.expression(np.column_stack([xy, np.full(len(xy), inside(fitted, z))]))
+
+
+def score_section(given: ad.AnnData, measured: ad.AnnData, field: Any, cells: ad.AnnData) -> dict[str, float]:
+    """Score a field and cells against a section of the truth."""
+    how, loadings = recorded_normalisation(given), np.asarray(given.varm["PCs"])
+    values = lognormalise(measured, how)
+    features = values @ loadings - given.var["pca_mean"].to_numpy() @ loadings
+    place, true = measured.obsm["spatial_stage"], isost.datasets.embryo_truth(given).expression(measured.obsm["true"])
+    side, predicted = isost.metrics.bin_side([place]), field(place)
+    drawn = cells[np.random.default_rng(0).choice(cells.n_obs, len(place), replace=cells.n_obs < len(place))]
+    off, varies = predicted - true, true.var(axis=0) > 1e-3
+    return {
+        **isost.metrics.score_field(predicted, values.toarray(), place, side=side),
+        "true nmse": float(off.var(axis=0)[varies].sum() / true.var(axis=0)[varies].sum()),
+        **isost.metrics.score_cells(
+            np.asarray(drawn.obsm["spatial"])[:, :2], np.asarray(drawn.obsm["X_pca"]), measured_coords=place,
+            measured_features=np.asarray(features), side=side,
+            feature_scale=float(np.asarray(given.obsm["X_pca"])[:, 0].std()),
+        ),
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("development.json"))
-    parser.add_argument("--only", choices=("stages", "organs", "genes"), help="leave the others out")
+    parser.add_argument("--only", choices=("stages", "organs", "genes", "depth"), help="leave the others out")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--step", type=float, default=0.5, help="distance of the ages that are scored (default: 0.5)")
     asked = parser.parse_args()
     logging.getLogger("isost").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
-    records: dict[str, list[dict[str, Any]]] = {"stages": [], "organs": [], "genes": []}
+    records: dict[str, list[dict[str, Any]]] = {"stages": [], "organs": [], "genes": [], "depth": []}
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
         given = given_stages(seed)
         known = given.obs["age"].unique()
@@ -194,12 +311,16 @@ def main() -> None:
             records["organs"] += score_organs(given, fitted, seed)
         if asked.only in (None, "genes"):
             records["genes"] += score_genes(given, seed)
+        if asked.only in (None, "depth"):
+            records["depth"] += score_depth(seed)
         print(f"seed {seed} done", flush=True)
     asked.out.write_text(json.dumps(records, indent=1))
     if records["stages"]:
         frame = pd.DataFrame(records["stages"])
         show(frame.groupby(["seed", "method"], sort=False)[SCORES].mean().reset_index())
         show(frame.groupby("method", sort=False)[SCORES].mean().reset_index())
+    if records["depth"]:
+        show(pd.DataFrame(records["depth"]).groupby("method", sort=False)[SCORES].mean().reset_index())
     if records["organs"]:
         show(pd.DataFrame(records["organs"]).groupby("organ", sort=False).mean().drop(columns="seed").reset_index())
     if records["genes"]:

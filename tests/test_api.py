@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 def public_names() -> list[str]:
     """Dotted names, below isost, of everything that a user is meant to call."""
     return [f"{namespace}.{name}" for namespace in NAMESPACES for name in getattr(isost, namespace).__all__] + [
-        "Reconstruction"
+        "Reconstruction",
+        "Reconstruction4D",
     ]
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isost import datasets, get, metrics, pl, pp, tl
     from isost.reconstruction import Reconstruction
+    from isost.reconstruction4d import Reconstruction4D
 
 __version__ = "0.1.0"
 
-__all__ = ["Reconstruction", "__version__", "datasets", "get", "metrics", "pl", "pp", "tl"]
+__all__ = ["Reconstruction", "Reconstruction4D", "__version__", "datasets", "get", "metrics", "pl", "pp", "tl"]
 
 _NAMESPACES = ("datasets", "get", "metrics", "pl", "pp", "tl")
 
@@ -22,6 +23,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"isost.{name}")
     if name == "Reconstruction":
         return import_module("isost.reconstruction").Reconstruction
+    if name == "Reconstruction4D":
+        return import_module("isost.reconstruction4d").Reconstruction4D
     raise AttributeError(f"module 'isost' has no attribute {name!r}")
 
 

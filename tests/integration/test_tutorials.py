@@ -47,6 +47,22 @@ def gradients(names: dict[str, Any]) -> None:
         assert (found[truth.index[truth == "flat"]] == "flat").mean() >= 0.75
 
 
+def development(names: dict[str, Any]) -> None:
+    """The stage between stages is where the truth has it, and organs, growth and peaks are as planted."""
+    params = names["fitted"].params
+    assert params["motion"] > 0 and params["change"] > 0
+    assert names["inside"] > 0.95
+    assert names["pearson"].groupby(names["adata"].var["kind"], observed=True).mean().min() > 0.9
+    assert names["shares"].attrs["pearson"]["overall"] > 0.97
+    enough = names["enough"]
+    assert abs(enough["rate"] - enough["true_rate"]).mean() < 0.06
+    assert enough["dying"].max() < 0.05
+    assert names["found"]["dynamic"].all()
+    assert (abs(names["off"]) < 0.2).mean() >= 0.7
+    known = names["adata"].var["target"].loc[names["markers"]["gene"]]
+    assert (known.to_numpy() == names["markers"]["label"]).all()
+
+
 def images(names: dict[str, Any]) -> None:
     """The shift is found, images are followed, and with them less is missed and less lies outside."""
     np.testing.assert_allclose(names["features"].attrs["affine"], [[1, 0, -800], [0, 1, 0]], atol=50)
@@ -57,6 +73,7 @@ def images(names: dict[str, Any]) -> None:
 
 
 CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "development": development,
     "gradients": gradients,
     "hypothalamus": hypothalamus,
     "images": images,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from isost._core.calibrate import Calibration, _factors, _LeftOut, calibrate
+from isost._core.calibrate import Calibration, LeftOut, calibrate, factors_of
 from isost._core.covariance import Hyperparameters
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
@@ -16,14 +16,14 @@ N_BINS = 3000
 Z = 1.6448536269514722
 
 
-def left_out(unit: Callable[[np.random.Generator, tuple[int, int]], np.ndarray], factor: np.ndarray) -> _LeftOut:
+def left_out(unit: Callable[[np.random.Generator, tuple[int, int]], np.ndarray], factor: np.ndarray) -> LeftOut:
     """Bins whose residuals scatter by factor x the field's standard deviations and by the sampling of cells."""
     draw, shape = np.random.default_rng(0), (N_BINS, len(factor))
     variance = draw.gamma(4.0, 0.25, shape)
     count = draw.integers(1, 9, N_BINS)
     sampling = np.sqrt(0.2 / count)[:, None] * draw.normal(size=shape)
     residual = factor * np.sqrt(variance) * unit(draw, shape) + sampling
-    return _LeftOut(residual, np.zeros((0, *shape)), variance, count, 0.2 * np.eye(len(factor)))
+    return LeftOut(residual, np.zeros((0, *shape)), variance, count, 0.2 * np.eye(len(factor)))
 
 
 def normal(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -37,13 +37,13 @@ def outliers(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def test_the_factor_that_made_the_residuals_is_found() -> None:
     factor = np.array([0.5, 1.0, 2.0, 4.0])
-    found = _factors([left_out(normal, factor)], np.eye(4))
+    found = factors_of([left_out(normal, factor)], np.eye(4))
     assert (np.abs(np.log(found / factor)) < 0.25).all(), found
 
 
 def test_outliers_are_covered_too() -> None:
     part = left_out(outliers, np.ones(3))
-    found = _factors([part], np.eye(3))
+    found = factors_of([part], np.eye(3))
     square, variance, sampling = part.of(np.eye(3))
     covered = (square <= Z**2 * (found**2 * variance + sampling)).mean(axis=0)
     assert (covered > 0.88).all(), covered
@@ -54,7 +54,7 @@ def test_outliers_are_covered_too() -> None:
 def test_genes_are_judged_by_their_loadings() -> None:
     factor = np.array([0.5, 2.0])
     part = left_out(normal, factor)
-    found = _factors([part], np.array([[10.0, 0.0], [0.0, 0.1]]))
+    found = factors_of([part], np.array([[10.0, 0.0], [0.0, 0.1]]))
     assert (np.abs(np.log(found / factor)) < 0.25).all(), found
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from isost._core.guard import believe
+from isost._core.guard import _choose, _margin, believe
 
 DEPTHS = [0.0, 1.0, 2.0, 3.5]
 N = 160
@@ -82,3 +83,34 @@ def test_every_choice_is_recorded() -> None:
     name = f"motion {found.motion:g}, change {found.change:g}" + (", cells" if found.masses == "cells" else "")
     assert found.tried[name] <= min(found.tried.values()) + 2 * 0.005
     assert json.loads(json.dumps(found.tried)) == found.tried
+
+
+def test_a_small_gain_is_believed_where_it_is_alike_in_all_sections() -> None:
+    still = np.array([1.0, 1.2, 0.8, 1.0])
+    assert _margin(still, still - 0.01) == pytest.approx(0.005)  # no scatter: only a tie is left
+    assert _margin(still, still - np.array([0.1, -0.1, 0.1, -0.1])) == pytest.approx(0.02)  # a gain of some
+    gains = np.array([0.011, 0.012, 0.013, 0.008])
+    assert _margin(still, still - gains) == pytest.approx(max(0.005, 3.0 * gains.std(ddof=1) / 2.0))
+
+
+def test_too_few_sections_say_nothing_about_scatter() -> None:
+    still = np.array([1.0, 1.2])
+    assert _margin(still, still - 0.01) == pytest.approx(0.02 * 1.1)
+
+
+def test_a_margin_is_never_below_a_tie() -> None:
+    assert _margin(np.full(5, 0.01), np.full(5, 0.009)) == 0.005
+
+
+def test_a_small_motion_that_is_alike_everywhere_is_believed() -> None:
+    """Errors of motion in three sections, by as much less in each; then by much less in one and not in the others."""
+
+    def believed(gains: list[float]) -> float:
+        left_out = [SimpleNamespace(way=None, error=lambda motion, change, imaged, gain=gain: 1.0 - gain * motion)
+                    for gain in gains]  # fmt: skip
+        return _choose(left_out, "area").motion
+
+    assert believed([0.011, 0.012, 0.013]) == 1.0
+    assert believed([0.036, 0.0, 0.0]) == 0.0
+    assert believed([0.011, 0.012]) == 0.0
+    assert believed([0.08, 0.0, 0.0]) == 1.0  # large enough on average

@@ -8,6 +8,10 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
+import isost
+
+AS_STAGES = {"depth_key": "age", "section_key": "stage", "spatial_key": "spatial_stage"}
+
 
 @pytest.fixture
 def make_stack() -> Callable[..., AnnData]:
@@ -28,3 +32,23 @@ def make_stack() -> Callable[..., AnnData]:
         return adata
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _stages() -> AnnData:
+    adata = isost.datasets.embryo(n_cells=150, n_genes=36)
+    isost.pp.embed(adata, n_comps=10, rng=0)
+    isost.pp.align_stages(adata)
+    return adata
+
+
+@pytest.fixture
+def stages(_stages: AnnData) -> AnnData:
+    """Five stages of a growing embryo, 2,611 cells and 36 genes, embedded and laid into one frame."""
+    return _stages.copy()
+
+
+@pytest.fixture(scope="session")
+def fitted_stages(_stages: AnnData) -> isost.Reconstruction:
+    """A short fit of the stages."""
+    return isost.tl.fit(_stages, **AS_STAGES, epochs=2, progress=False, rng=0)

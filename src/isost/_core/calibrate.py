@@ -28,10 +28,10 @@ _LEVEL, _QUANTILE = 0.9, 1.6448536269514722
 _FACTORS = np.geomspace(0.2, 8.0, 38)
 _SECTIONS_ASKED = 3, 8
 _CELLS_ASKED = 12_000  # of all of them, but three sections in any case
-_MOST_CELLS = 20_000  # of a section
+MOST_CELLS = 20_000  # of a section
 _ALIKE = 4.0  # neighbouring bins that err alike count as one
 _SPREAD = 0.5  # of the logarithms of the genes' factors about their mean
-_SIDE = 2.5  # of a bin, in spacings
+SIDE = 2.5  # of a bin, in spacings
 _AT_ONCE = 16  # genes
 
 
@@ -48,7 +48,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class _LeftOut:
+class LeftOut:
     """Bins of a section: ``(B, S)`` residuals of scores, variances; ``(B,)`` cells; ``(S, S)`` covariance in bins.
 
     ``deviation (C, B, S)`` is what simple predictors say beside the field.
@@ -95,27 +95,27 @@ def calibrate(
     if blend is not None:
         chosen = options.index((blend.width, blend.sharpness))
         parts = [replace(part, residual=part.residual - blend.weight * part.deviation[chosen]) for part in parts]
-    scores = _factors(parts, np.eye(stack.n_scores))
+    scores = factors_of(parts, np.eye(stack.n_scores))
     if stack.decoder is None:
         return Calibration(scores, np.ones(0)), blend, settling
     index = np.arange(len(stack.decoder.genes))
     blocks = [index[first : first + _AT_ONCE] for first in range(0, len(index), _AT_ONCE)]
-    genes = np.concatenate([_factors(parts, stack.loadings_of(block)) for block in blocks])
+    genes = np.concatenate([factors_of(parts, stack.loadings_of(block)) for block in blocks])
     return Calibration(scores, genes), blend, settling
 
 
 def _leave_out(
     model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray,
     options: list[tuple[float, float]], *, settle: bool,
-) -> tuple[_LeftOut, Evidence | None]:  # fmt: skip
+) -> tuple[LeftOut, Evidence | None]:  # fmt: skip
     rest = stack.select([other for other in range(stack.n_sections) if other != k])
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
-    rows = np.random.default_rng(0).permutation(rows)[:_MOST_CELLS]
+    rows = np.random.default_rng(0).permutation(rows)[:MOST_CELLS]
     coords, measured = stack.coords[rows], stack.scores_of(rows)
     gap = GapField(Paths(model, rest, only=k - 1), k - 1, hyper, centre)
     frame = gap.to_frame(coords)
     mean, variance = gap.mean_at(frame, coords[:, 2]), gap.variance_at(frame, coords[:, 2])
-    place = np.floor(coords[:, :2] / (_SIDE * spacing_of(stack))).astype(np.int64)
+    place = np.floor(coords[:, :2] / (SIDE * spacing_of(stack))).astype(np.int64)
     _, member, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
     entries = (1 / count[member.ravel()], (member.ravel(), np.arange(len(rows))))
     average = sparse.csr_matrix(entries, shape=(len(count), len(rows)))
@@ -128,10 +128,10 @@ def _leave_out(
         deviation.append(average @ (known[:, None] * (simple - mean)))
     residual = average @ (measured - mean)
     cells = evidence(model, rest, gap, k, coords, measured[:, : stack.n_features]) if settle else None
-    return _LeftOut(residual, np.stack(deviation), average @ variance, count, scatter), cells
+    return LeftOut(residual, np.stack(deviation), average @ variance, count, scatter), cells
 
 
-def _factors(parts: list[_LeftOut], loadings: np.ndarray) -> np.ndarray:
+def factors_of(parts: list[LeftOut], loadings: np.ndarray) -> np.ndarray:
     """Factor of each gene; genes borrow from each other."""
     found = [part.of(loadings.astype(np.float64)) for part in parts]
     square, variance, sampling = (np.concatenate(values).T for values in zip(*found, strict=True))

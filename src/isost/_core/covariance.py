@@ -12,12 +12,13 @@ from scipy.spatial import cKDTree
 
 from isost._core.gaussian import Covariance
 from isost._core.graph import median_spacing
+from isost._core.lags import lags
 from isost._core.stack import Stack
 
 _LENGTHS = np.array([0.35, 0.7, 1.4, 2.8, 5.6])  # of 2.5 spacings
 _DEPTH_LENGTHS = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # of the median gap
 _RATIOS = np.geomspace(1e-3, 100, 16)
-_MAX_GROUPS = 500  # aggregated cells in an exact problem
+MAX_GROUPS = 500  # aggregated cells in an exact problem
 _N_WINDOWS = 2
 
 
@@ -64,12 +65,23 @@ def estimate(stack: Stack, *, views: Sequence[Stack] | None = None, seed: int = 
         Of the windows.
     """
     spacing = spacing_of(stack)
-    lengths = 2.5 * spacing * _LENGTHS
-    depth_lengths = float(np.median(np.diff(stack.depths))) * _DEPTH_LENGTHS
     centre = stack.scores.mean(axis=0, dtype=np.float64)
     rng = np.random.default_rng(seed)
     problems = [problem for view in views or [stack] for problem in _problems(view, centre, 2.5 * spacing, rng)]
-    likelihood = np.zeros((len(lengths), len(depth_lengths), len(_RATIOS), stack.n_scores))
+    return maximise(problems, spacing, float(np.median(np.diff(stack.depths))))[0]
+
+
+def maximise(problems: Sequence[Problem], spacing: float, gap: float) -> tuple[Hyperparameters, float]:
+    """Hyperparameters of the greatest likelihood, which is summed over problems, and that likelihood of all features.
+
+    Parameters
+    ----------
+    spacing, gap
+        Distance of neighbouring cells, and of sections along depth, that lengths are tried about.
+    """
+    lengths, depth_lengths = 2.5 * spacing * _LENGTHS, gap * _DEPTH_LENGTHS
+    n_scores = problems[0].features.shape[1]
+    likelihood = np.zeros((len(lengths), len(depth_lengths), len(_RATIOS), n_scores))
     noise = np.zeros_like(likelihood)
     for problem in problems:
         for i, length in enumerate(lengths):
@@ -77,9 +89,11 @@ def estimate(stack: Stack, *, views: Sequence[Stack] | None = None, seed: int = 
                 score, variance = problem.evaluate(Covariance(float(length), float(depth_length)))
                 likelihood[i, j] += score
                 noise[i, j] += variance / len(problems)
-    best = likelihood.reshape(np.prod(likelihood.shape[:3], dtype=int), stack.n_scores).argmax(axis=0)
+    each = likelihood.reshape(np.prod(likelihood.shape[:3], dtype=int), n_scores)
+    best = each.argmax(axis=0)
     i, j, r = np.unravel_index(best, likelihood.shape[:3])
-    return Hyperparameters(lengths[i], depth_lengths[j], _RATIOS[r], noise[i, j, r, np.arange(stack.n_scores)])
+    found = Hyperparameters(lengths[i], depth_lengths[j], _RATIOS[r], noise[i, j, r, np.arange(n_scores)])
+    return found, float(each.max(axis=0).sum())
 
 
 def spacing_of(stack: Stack) -> float:
@@ -90,8 +104,8 @@ def spacing_of(stack: Stack) -> float:
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """Aggregated cells: ``(g, 3)`` mean positions, ``(g, P)`` mean features, ``(g,)`` numbers of cells."""
+class Problem:
+    """Aggregated cells: ``(g, 2 + D)`` mean positions, ``(g, P)`` mean features, ``(g,)`` numbers of cells."""
 
     coords: np.ndarray
     features: np.ndarray
@@ -99,11 +113,11 @@ class _Problem:
 
     def evaluate(self, covariance: Covariance) -> tuple[np.ndarray, np.ndarray]:
         """Profile log likelihood ``(R, P)`` and the noise variance that attains it, for every ratio."""
-        plane, z = self.coords[:, :2], self.coords[:, 2]
+        plane, z = self.coords[:, :2], self.coords[:, 2:]
         square = (plane**2).sum(axis=1)
         lag = np.maximum(square[:, None] + square[None] - 2 * plane @ plane.T, 0.0)
         root = np.sqrt(self.count)
-        matrix = root[:, None] * covariance.of(lag, np.abs(z[:, None] - z[None])) * root
+        matrix = root[:, None] * covariance.of(lag, lags(z, z)) * root
         values, vectors = eigh(matrix)
         white = (vectors.T @ (root[:, None] * self.features)) ** 2
         n = len(self.count)
@@ -116,25 +130,25 @@ class _Problem:
         return np.array(scores), np.array(variances)
 
 
-def _problems(stack: Stack, centre: np.ndarray, side: float, rng: np.random.Generator) -> list[_Problem]:
+def _problems(stack: Stack, centre: np.ndarray, side: float, rng: np.random.Generator) -> list[Problem]:
     scores = stack.scores - centre
-    coarse = _aggregate(stack.coords, scores, stack.section_index, side, _MAX_GROUPS)
-    fine = _aggregate(stack.coords, scores, stack.section_index, side, stack.n_cells)
-    if len(fine.count) <= 1.5 * _MAX_GROUPS:
+    coarse = aggregate(stack.coords, scores, stack.section_index, side, MAX_GROUPS)
+    fine = aggregate(stack.coords, scores, stack.section_index, side, stack.n_cells)
+    if len(fine.count) <= 1.5 * MAX_GROUPS:
         return [fine]
     windows = []
     tree = cKDTree(fine.coords[:, :2])
     for place in rng.choice(len(fine.count), _N_WINDOWS, replace=False):
         # sections far along depth would spread a window too thin in the plane
-        near = tree.query(fine.coords[place, :2], k=min(len(fine.count), 8 * _MAX_GROUPS))[1]
+        near = tree.query(fine.coords[place, :2], k=min(len(fine.count), 8 * MAX_GROUPS))[1]
         around = np.abs(fine.coords[near, 2] - fine.coords[place, 2])
         depths = np.sort(np.unique(np.abs(stack.depths - fine.coords[place, 2])))[:4]
-        chosen = near[around <= depths[-1] + 1e-9][:_MAX_GROUPS]
-        windows.append(_Problem(fine.coords[chosen], fine.features[chosen], fine.count[chosen]))
+        chosen = near[around <= depths[-1] + 1e-9][:MAX_GROUPS]
+        windows.append(Problem(fine.coords[chosen], fine.features[chosen], fine.count[chosen]))
     return [coarse, *windows]
 
 
-def _aggregate(coords: np.ndarray, features: np.ndarray, section: np.ndarray, side: float, at_most: int) -> _Problem:
+def aggregate(coords: np.ndarray, features: np.ndarray, section: np.ndarray, side: float, at_most: int) -> Problem:
     """Means over squares of a section (and slabs of it, where it is thick), doubled in area until few enough."""
     corner = coords.min(axis=0)
     while True:
@@ -145,4 +159,4 @@ def _aggregate(coords: np.ndarray, features: np.ndarray, section: np.ndarray, si
         side *= np.sqrt(max(2.0, len(count) / at_most / 2))
     ones = (np.ones(len(coords)), (member.ravel(), np.arange(len(coords))))
     mean = sparse.csr_matrix(ones, shape=(len(count), len(coords))).multiply(1 / count[:, None]).tocsr()
-    return _Problem(mean @ coords, mean @ features, count.astype(np.float64))
+    return Problem(mean @ coords, mean @ features, count.astype(np.float64))

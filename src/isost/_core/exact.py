@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from isost._core.gaussian import Covariance
+from isost._core.lags import lags
 
 _BLOCK = 100_000  # entries of a covariance between places and cells at once: what a cache holds
 _NOTHING = 1e-6  # share of a variance that an eigenvector may explain and yet be left out
@@ -17,7 +18,7 @@ class FewCells:
     Parameters
     ----------
     coords, z
-        ``(n, 2)`` positions of the cells in one common frame and their ``(n,)`` depths.
+        ``(n, 2)`` positions of the cells in one common frame and their ``(n,)`` depths, or ``(n, D)``.
     covariance
         Of the group.
     """
@@ -49,7 +50,7 @@ class FewCells:
     def _between(self, coords: np.ndarray, z: np.ndarray, dtype: type = np.float64) -> np.ndarray:
         square = ((coords**2).sum(axis=1)[:, None] + (self._coords**2).sum(axis=1)) - 2 * coords @ self._coords.T
         lag = np.maximum(square, 0.0).astype(dtype, copy=False)  # of differences, which float32 would cancel
-        return self._covariance.of(lag, np.abs(z[:, None] - self._z).astype(dtype, copy=False))
+        return self._covariance.of(lag, lags(z, self._z).astype(dtype, copy=False))
 
     def _parts(self, coords: np.ndarray, z: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         step = max(1, _BLOCK // len(self._z))

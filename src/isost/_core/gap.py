@@ -135,7 +135,9 @@ class GapField:
         place = coords[:, :2].copy()
         for level in np.flatnonzero((weight > 0).any(axis=0)):
             rows = np.flatnonzero(weight[:, level])
-            place[rows] += weight[rows, level, None] * _smooth(*self._shift(float(levels[level])), coords[rows, :2])
+            place[rows] += weight[rows, level, None] * smooth_shift(
+                *self._shift(float(levels[level])), coords[rows, :2]
+            )
         return place
 
     def _shift(self, z: float) -> tuple[cKDTree, np.ndarray]:
@@ -150,7 +152,7 @@ def hat_weights(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(z, levels, row) for row in np.eye(len(levels))], axis=1)
 
 
-def _smooth(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
+def smooth_shift(tree: cKDTree, shift: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Mean shift of the nearest cells, by a Gaussian of half the distance of the farthest of them."""
     k = min(_AROUND, len(shift))
     distance, near = tree.query(places, k=np.arange(1, k + 1))

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from isost._core.graph import median_spacing
+from isost._core.lags import lags
 from isost._core.spectral import known_share
 
 _LONG = 3.0  # length of the long component over that of the short one
@@ -64,7 +65,7 @@ class Planes:
     plane
         ``(n,)`` index of each cell's plane.
     depths
-        ``(K,)`` depths of the planes.
+        ``(K,)`` depths of the planes, or ``(K, D)`` of a few that lie along several directions.
     covariance
         Of the group.
     bounds
@@ -81,10 +82,12 @@ class Planes:
         self._normal = sparse.csr_matrix(self._read.T @ self._read)
         self._cut = self._parts[0].size
         # for the variance many planes count as a few, and cells as even over the distance between them
-        member = np.argsort(np.argsort(depths)) * min(_MOST_PLANES, len(depths)) // len(depths)
+        member = np.arange(len(depths))
+        if depths.ndim == 1:
+            member = np.argsort(np.argsort(depths)) * min(_MOST_PLANES, len(depths)) // len(depths)
         self._pool = np.eye(member.max() + 1)[member]
         count = np.bincount(plane, minlength=len(depths))
-        self._pooled = (count * depths) @ self._pool / np.maximum(count @ self._pool, 1)
+        self._pooled = ((count * depths.T) @ self._pool / np.maximum(count @ self._pool, 1)).T
         self._blur = max(0.5 * covariance.length, _EVEN * median_spacing(coords[plane == count.argmax()]))
 
     def mean(self, values: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
@@ -155,7 +158,7 @@ class _Component:
         self._depths = depths
         self._along = [_root(n, length / self._step) * 0.5**0.25 for n in self._shape]
         self._reach = _reach(length / self._step)
-        covariance = np.exp(-np.abs(depths[:, None] - depths[None]) / depth_length) + 1e-9 * np.eye(len(depths))
+        covariance = np.exp(-lags(depths, depths) / depth_length) + 1e-9 * np.eye(len(depths))
         self._across = np.linalg.cholesky(covariance).astype(np.float32)
         self._precision = np.linalg.inv(covariance)
         self.size = self._points * len(depths)
@@ -183,7 +186,7 @@ class _Component:
         return x.reshape(self.size, n_columns)
 
     def _towards(self, z: np.ndarray) -> np.ndarray:
-        return np.exp(-np.abs(z[:, None] - self._depths) / self.depth_length)
+        return np.exp(-lags(z, self._depths) / self.depth_length)
 
     def at(self, grid: np.ndarray, coords: np.ndarray, z: np.ndarray) -> np.ndarray:
         weights = self._towards(z) @ self._precision

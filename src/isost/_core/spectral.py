@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from isost._core.lags import lags
+
 # w = u^3, whose nodes gather where w is small
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
 _NODES, _WEIGHTS = ((_NODES + 1) / 2) ** 3, _WEIGHTS * 3 * ((_NODES + 1) / 2) ** 2 / 2
@@ -29,13 +31,13 @@ def known_share(
     components
         Lengths in the plane, the shortest first, and along depth; of equal variance.
     depths
-        ``(K,)`` of the planes.
+        ``(K,)`` of the planes, or ``(K, D)`` along several directions.
     density
         ``(m, K)`` cells per unit area about each place in each plane.
     ratio
         ``(R,)`` variances of the field over that of a cell's noise.
     z
-        ``(m,)`` depths of the places.
+        ``(m,)`` depths of the places, or ``(m, D)``.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def known_share(
 
 def _spectra(components: list[tuple[float, float]], depths: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spectral densities ``(K, K, 1, Q)`` of the planes and ``(K, m, Q)`` of planes and places."""
-    lag, away = np.abs(depths[:, None] - depths), np.abs(depths[:, None] - z)
+    lag, away = lags(depths, depths), lags(depths, z)
     inside, across = np.zeros((*lag.shape, len(_NODES))), np.zeros((*away.shape, len(_NODES)))
     for length, depth_length in components:
         spectrum = 2 * np.pi * length**2 * _NODES ** ((length / components[0][0]) ** 2) / len(components)

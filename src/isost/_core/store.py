@@ -27,6 +27,7 @@ FORMAT_VERSION = 1
 HEADER = "isost.json"
 IMAGES = "images.zarr"  # where a fit was guided by some
 _FILES = ("model.pt", "stack.npz", "field.npz")
+BROKEN = (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError)
 _REMEDY = "Next: save it again from the fit, or run isost.tl.fit anew"
 
 
@@ -51,13 +52,8 @@ def save_parts(parts: Parts, path: str | os.PathLike[str], *, overwrite: bool) -
     OSError
         If writing fails; what was at `path` is still there.
     """
-    target = check_target(path, overwrite=overwrite)
-    if target.exists() and not (target / HEADER).is_file():
-        raise FileExistsError(
-            f"Expected a saved reconstruction to overwrite, found {target} without {HEADER}. Next: choose another path."
-        )
-    contents = {"model.pt": _model_bytes(parts.model), "stack.npz": _npz_bytes(_stack_arrays(parts.stack)),
-                "field.npz": _npz_bytes(parts.field.state())}  # fmt: skip
+    contents = {"model.pt": _model_bytes(parts.model), "stack.npz": npz_bytes(stack_arrays(parts.stack)),
+                "field.npz": npz_bytes(parts.field.state())}  # fmt: skip
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -66,15 +62,33 @@ def save_parts(parts: Parts, path: str | os.PathLike[str], *, overwrite: bool) -
         "history": parts.history,
         "params": parts.params,
         "images": parts.field.guide is not None,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    contents[HEADER] = json.dumps(header, indent=1, allow_nan=True).encode()
+
+    def write_images(folder: Path) -> None:
+        if parts.field.guide is not None:
+            parts.field.guide.save(folder / IMAGES)
+
+    write_folder(path, header, contents, overwrite=overwrite, beside=write_images)
+
+
+def write_folder(
+    path: str | os.PathLike[str], header: dict[str, Any], contents: dict[str, bytes], *, overwrite: bool,
+    beside: Callable[[Path], None] | None = None,
+) -> None:  # fmt: skip
+    """Write files, their checksums in the header, and what else is to lie beside them: all or nothing."""
+    target = check_target(path, overwrite=overwrite)
+    if target.exists() and not (target / HEADER).is_file():
+        raise FileExistsError(
+            f"Expected a saved reconstruction to overwrite, found {target} without {HEADER}. Next: choose another path."
+        )
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    text = json.dumps(header | {"sha256": sums}, indent=1, allow_nan=True).encode()
     with written_beside(path, overwrite=overwrite) as fresh:
         fresh.mkdir()
-        for name, content in contents.items():
+        for name, content in (contents | {HEADER: text}).items():
             (fresh / name).write_bytes(content)
-        if parts.field.guide is not None:
-            parts.field.guide.save(fresh / IMAGES)
+        if beside is not None:
+            beside(fresh)
 
 
 def load_parts(path: str | os.PathLike[str], *, read_guide: Callable[[Path], Guidance]) -> Parts:
@@ -89,30 +103,38 @@ def load_parts(path: str | os.PathLike[str], *, read_guide: Callable[[Path], Gui
     ValueError
         If it is something else, was written by a newer version, or is damaged.
     """
-    folder = absolute_path(path)
-    header = _read_header(folder)
-    contents = {name: _read_bytes(folder / name) for name in _FILES}
+    folder, header, contents = read_folder(path, _FILES, FORMAT, FORMAT_VERSION)
     if header.get("images") and not (folder / IMAGES).is_dir():
         raise FileNotFoundError(
             f"Expected {IMAGES} in the folder of a fit that images guided, found none in {folder}. {_REMEDY}."
         )
-    for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != header.get("sha256", {}).get(name):
-            raise _damaged(folder / name, "its checksum differs from the one noted when it was saved")
     try:
-        stack = _stack_of(_arrays(contents["stack.npz"]), header["stack"])
+        stack = stack_of(arrays_of(contents["stack.npz"]), header["stack"])
         model = SDEModel(**header["model"])
         state = torch.load(io.BytesIO(contents["model.pt"]), map_location="cpu", weights_only=True)
         model.load_state_dict(state)
         model.eval()
         guide = read_guide(folder / IMAGES) if header.get("images") else None
-        field = Field.from_state(model, stack, _arrays(contents["field.npz"]), guide)
+        field = Field.from_state(model, stack, arrays_of(contents["field.npz"]), guide)
         return Parts(stack, model, field, header["history"], header["params"])
-    except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise _damaged(folder, str(error).splitlines()[0]) from error
+    except BROKEN as error:
+        raise damaged(folder, str(error).splitlines()[0]) from error
 
 
-def _read_header(folder: Path) -> dict[str, Any]:
+def read_folder(
+    path: str | os.PathLike[str], files: tuple[str, ...], form: str, version: int
+) -> tuple[Path, dict[str, Any], dict[str, bytes]]:
+    """Read the header and the files of a folder that `write_folder` wrote, and check that they are whole."""
+    folder = absolute_path(path)
+    header = _read_header(folder, files, form, version)
+    contents = {name: _read_bytes(folder / name, files) for name in files}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != header.get("sha256", {}).get(name):
+            raise damaged(folder / name, "its checksum differs from the one noted when it was saved")
+    return folder, header, contents
+
+
+def _read_header(folder: Path, files: tuple[str, ...], form: str, newest: int) -> dict[str, Any]:
     if not folder.is_dir():
         found = f"a file: {folder}" if folder.exists() else f"none at {folder}"
         raise FileNotFoundError(
@@ -120,35 +142,35 @@ def _read_header(folder: Path) -> dict[str, Any]:
             "Reconstruction.save(path) writes one."
         )
     try:
-        header = json.loads(_read_bytes(folder / HEADER))
+        header = json.loads(_read_bytes(folder / HEADER, files))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise _damaged(folder / HEADER, str(error)) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise damaged(folder / HEADER, str(error)) from error
+    if not isinstance(header, dict) or header.get("format") != form:
         raise ValueError(
             f"Expected the folder of a saved reconstruction, found another {HEADER} in {folder}. Next: check the path."
         )
     version = header.get("format_version")
     if not isinstance(version, int):
-        raise _damaged(folder / HEADER, f"format_version is {version!r}")
-    if version > FORMAT_VERSION:
+        raise damaged(folder / HEADER, f"format_version is {version!r}")
+    if version > newest:
         raise ValueError(
-            f"Expected format version {FORMAT_VERSION} or older, found {version} in {folder}. "
+            f"Expected format version {newest} or older, found {version} in {folder}. "
             "Next: pip install --upgrade isost."
         )
     return header
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, files: tuple[str, ...]) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Expected {HEADER}, {', '.join(_FILES)} in a saved reconstruction, found no {path.name} in {path.parent}. "
+            f"Expected {HEADER}, {', '.join(files)} in a saved reconstruction, found no {path.name} in {path.parent}. "
             f"{_REMEDY}."
         ) from error
 
 
-def _damaged(path: Path, found: str) -> ValueError:
+def damaged(path: Path, found: str) -> ValueError:
     return ValueError(f"Expected an undamaged saved reconstruction, found {path} damaged: {found}. {_REMEDY}.")
 
 
@@ -159,18 +181,18 @@ def _model_bytes(model: SDEModel) -> bytes:
     return buffer.getvalue()
 
 
-def _npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)  # compressing floats takes long and saves little
     return buffer.getvalue()
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
+def arrays_of(content: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return dict(stored)
 
 
-def _stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
+def stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
     arrays = {name: getattr(stack, name) for name in ("coords", "features", "starts", "depths", "rows")}
     arrays["names"] = np.array(stack.names, dtype=np.str_)
     arrays["obs_names"] = np.asarray(stack.obs_names, dtype=np.str_)
@@ -184,7 +206,7 @@ def _stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _stack_of(arrays: dict[str, np.ndarray], words: dict[str, str]) -> Stack:
+def stack_of(arrays: dict[str, np.ndarray], words: dict[str, str]) -> Stack:
     decoder = None
     if "genes" in arrays:
         decoder = Decoder(tuple(arrays.pop("genes").tolist()), arrays.pop("loadings"), arrays.pop("mean"))

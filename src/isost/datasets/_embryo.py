@@ -106,7 +106,7 @@ def embryo(
     recorded: dict[str, Any] = {
         "ages": wanted.astype(np.float64), "n_cells": as_whole("n_cells", n_cells, 1),
         "n_genes": as_whole("n_genes", n_genes, 1), "length": float(length), "library_size": float(library_size),
-        "seed": int(numpy_generator(rng).integers(2**62)),
+        "depths": planes.astype(np.float64), "seed": int(numpy_generator(rng).integers(2**62)),
     }  # fmt: skip
     truth = _truth(recorded)
     generator = np.random.default_rng([recorded["seed"], 1])

@@ -105,7 +105,8 @@ class EmbryoTruth:
     def expression(self, coords: np.ndarray, *, genes: Sequence[str] | None = None) -> np.ndarray:
         """Mean log-normalised expression without measurement noise.
 
-        The mean of log1p of the expected transcripts in 1e4 over the cell types found at a position.
+        The mean of log1p of the expected transcripts in 1e4 over the cell types found at a position: to compare it with
+        a fit, use ``isost.pp.embed(adata, target_sum=1e4)``, or correlate.
 
         Parameters
         ----------

@@ -133,4 +133,5 @@ class Programme:
 def _ball(a: np.ndarray, b: np.ndarray, w: np.ndarray | float, at: Any, height: Any, radius: Any) -> np.ndarray:
     """Logit of a round organ: 0 on its rim, well below far away or while it has no size."""
     distance = (a - at) ** 2 + (b - height) ** 2 + (w / 2) ** 2
-    return np.maximum(5.0 * (1.0 - distance / np.maximum(radius, 0.02) ** 2), -30.0)
+    logit = np.maximum(5.0 * (1.0 - distance / np.maximum(radius, 0.02) ** 2), -30.0)
+    return np.where(np.asarray(radius) < 0.02, -30.0, logit)

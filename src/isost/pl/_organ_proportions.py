@@ -80,7 +80,17 @@ def organ_proportions(
                 ax.plot(ages, data[name], color=color, label=str(name))
                 if reference is not None and name in reference:
                     share = reference[name] / reference.sum(axis=1)
-                    ax.plot(reference.index, share, ls="", marker="o", ms=4, mec="white", mew=0.5, color=color)
+                    ax.plot(
+                        reference.index,
+                        share,
+                        ls="",
+                        marker="o",
+                        ms=4,
+                        mec="white",
+                        mew=0.5,
+                        color=color,
+                        clip_on=False,
+                    )
             ax.set_ylim(bottom=0)
         ax.set(xlim=(ages.min(), ages.max()), xlabel=str(data.index.name or "age"), ylabel="share of area")
         handles, names = ax.get_legend_handles_labels()

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from isost.pl._color import coloring
 from isost.pl._panels import Cloud, Shade, bounds, draw_clouds, explain, given_axes, panel_grid
-from isost.pl._planes import read_planes
+from isost.pl._planes import Planes, read_planes
 from isost.pl._style import finish, position_labels, style
 
 
@@ -95,8 +95,8 @@ def sections(
     planes = read_planes(adata, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key)
     chosen = None if color is None else coloring(adata, color, layer=layer, use_rep=use_rep)
     clouds = [
-        Cloud(planes.xy[rows], f"z = {depth} {planes.unit}", None if chosen is None else chosen.values[rows])
-        for rows, depth in zip(planes.rows, position_labels(planes.depths), strict=True)
+        Cloud(planes.xy[rows], title, None if chosen is None else chosen.values[rows])
+        for rows, title in zip(planes.rows, _titles(planes, depth_key), strict=True)
     ]
     shade = None if chosen is None else Shade.of(chosen, cmap, vmin, vmax)
     limits = bounds(clouds)
@@ -110,3 +110,9 @@ def sections(
             explain(figure, panels, shade, outside=axes is None)
         finish(figure, save, show)
     return panels
+
+
+def _titles(planes: Planes, depth_key: str | None) -> list[str]:
+    """Depths in the unit of the plane; or what a column says, such as an age, of which the unit is not known."""
+    depths = position_labels(planes.depths)
+    return [f"z = {depth} {planes.unit}" if depth_key in (None, "z") else f"{depth_key} = {depth}" for depth in depths]

@@ -41,7 +41,8 @@ def dynamic_genes(
       stages is that of a smooth Gaussian process through the means, averaged over its lengths by their likelihood: a
       peak can lie between stages, but one that is narrower than the distance of stages can pass between them unseen.
 
-    Cells count as replicates, and stages do not: what a stage differs by for technical reasons counts as change, unless
+    Expression is relative to the total of a cell: where many genes rise, others fall. Cells count as replicates, and
+    stages do not: what a stage differs by for technical reasons counts as change, unless
     it is alike in the whole body and `relative` is set.
 
     Parameters
@@ -55,7 +56,8 @@ def dynamic_genes(
     age_key
         Column of `obs` of the age of each cell's stage.
     step
-        Distance of the ages at which the course is looked at; peaks are told finer, by a parabola.
+        Distance of the ages at which the course is looked at, or somewhat less, such that it divides those of an organ;
+        peaks are told finer, by a parabola.
     relative
         Take the course of the difference between the organ and the rest of the body.
     alpha
@@ -103,6 +105,8 @@ def dynamic_genes(
     if not 0 < as_number("alpha", alpha) < 1:
         raise ValueError(f"alpha: expected above 0 and below 1, found {alpha!r}. Next: leave it out.")
     min_cells, least = as_whole("min_cells", min_cells, 2), as_number("min_difference", min_difference)
+    if not 0 <= least < np.inf:
+        raise ValueError(f"min_difference: expected 0 or more, found {min_difference!r}. Next: leave it out.")
     labels = labels_of(adata, key, mapping)
     moments = moments_by_stage(adata, stage, labels.code, len(known), len(labels.names))
     parts = [_organ(adata, moments, number, labels, known, step, relative, alpha, least, min_cells)
@@ -172,7 +176,8 @@ def _organ(
     if relative:
         course, error = mean - mean_rest, error + variance_rest / n_rest[:, None]
         count = 1 / (1 / n + 1 / n_rest)
-    asked = ages[there[0]] + step * np.arange(int(np.ptp(ages[there]) / step + 1e-9) + 1)
+    first, last = float(ages[there[0]]), float(ages[there[-1]])
+    asked = np.linspace(first, last, max(round((last - first) / step), 2) + 1)
     found = Peaks.of(asked, follow(ages[there], course, count, spread, asked))
     pval = differ(course, np.sqrt(error))
     values = (found.age, found.start, found.stop, found.height, np.where(spread > 0, pval, 1.0))

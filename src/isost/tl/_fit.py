@@ -3,7 +3,7 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from anndata import AnnData
@@ -16,7 +16,20 @@ from isost._core.options import FitOptions
 from isost._core.random import Rng, torch_generator
 from isost._core.stack import Stack, read_stack
 from isost._images.images import Images
+from isost._time.fit import fit_sheet
+from isost._time.sheet import read_sheet
 from isost.reconstruction import Reconstruction
+from isost.reconstruction4d import Reconstruction4D
+
+SHEET_OPTIONS = ("n_candidates", "feature_weight")
+
+
+@overload
+def fit(adata: AnnData, *, depth_key: str | None = ..., **options: Any) -> Reconstruction: ...
+
+
+@overload
+def fit(adata: AnnData, *, depth_key: list[str] | tuple[str, str], **options: Any) -> Reconstruction4D: ...
 
 
 def fit(
@@ -24,7 +37,7 @@ def fit(
     *,
     section_key: str | None = "section",
     spatial_key: str = "spatial",
-    depth_key: str | None = None,
+    depth_key: str | list[str] | tuple[str, str] | None = None,
     use_rep: str = "X_pca",
     images: DataArray | None = None,
     objective: Literal["bridge", "trajectory"] = "bridge",
@@ -36,7 +49,7 @@ def fit(
     resume: bool = False,
     rng: Rng = None,
     **options: Any,
-) -> Reconstruction:
+) -> Reconstruction | Reconstruction4D:
     """Fit the coupled stochastic differential equations of shape and expression along depth.
 
     ds = f_s(s, z, N) dz + sigma_s dW and dg = f_g(s, g, z, N) dz + sigma_g dW, and a second pair from the last section
@@ -52,7 +65,11 @@ def fit(
     spatial_key
         Key in `obsm` of the positions (n_cells, 3) x, y, z, or (n_cells, 2) with `depth_key`, all in one unit.
     depth_key
-        Column of `obs` with each cell's depth, in place of the third coordinate.
+        Column of `obs` with each cell's depth, in place of the third coordinate; or with the age of its stage, of
+        stages that `isost.pp.align_stages` laid into one frame (``spatial_key="spatial_stage"``). Two columns, of depth
+        and of age, for stages of several sections each: all sections are laid into one frame by couplings along both,
+        and a `Reconstruction4D` is returned. Of what follows it takes `use_rep`, `progress`, `checkpoint`, `resume`,
+        ``n_candidates`` and ``feature_weight``; it draws no random numbers.
     use_rep
         Key in `obsm` of the expression that is carried, (n_cells, n_features). `isost.pp.embed` or `scanpy.pp.pca` make
         one that decodes to genes; any other is carried as itself.
@@ -108,7 +125,7 @@ def fit(
     -------
     Reconstruction
         Ask it for a `section`, for `expression` at any place, or for a volume (`to_spatialdata`). Ctrl-C while it fits
-        keeps the best weights so far.
+        keeps the best weights so far. A `Reconstruction4D` for two depth keys.
 
     Raises
     ------
@@ -129,6 +146,18 @@ def fit(
     >>> fitted.section(50, rng=0).n_vars
     12
     """
+    if isinstance(depth_key, list | tuple):
+        given = {"objective": objective != "bridge", "preset": preset is not None, "images": images is not None,
+                 "devices": devices != 1}  # fmt: skip
+        _check_sheet_options([name for name, differs in given.items() if differs], options)
+        sheet = read_sheet(
+            adata, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, use_rep=use_rep
+        )
+        folder = None if checkpoint is None else absolute_path(checkpoint)
+        field, said = fit_sheet(sheet, progress=progress, checkpoint=folder, resume=resume, **options)
+        if folder is not None:
+            clear(folder)
+        return Reconstruction4D(field, said)
     settings = checked_options(options)
     if resume and checkpoint is None:
         raise ValueError(
@@ -143,6 +172,16 @@ def fit(
     if folder is not None and not fitted.params["interrupted"]:
         clear(folder)
     return fitted
+
+
+def _check_sheet_options(given: list[str], options: dict[str, Any]) -> None:
+    """Refuse what means nothing to a fit over depth and age."""
+    given += [name for name in options if name not in SHEET_OPTIONS]
+    if given:
+        raise TypeError(
+            f"Expected for depth and age no other options than {', '.join(SHEET_OPTIONS)}, found {', '.join(given)}. "
+            "Next: leave them out, or depth_key='age'."
+        )
 
 
 def as_images(features: Any) -> Images | None:

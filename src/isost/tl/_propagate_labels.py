@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from xarray import DataArray, Dataset
 
-from isost._core.requests import as_whole, checked_depth
+from isost._core.requests import as_number, as_whole, checked_depth
 from isost._core.stack import Stack
 from isost._logging import logger
 from isost._tools.organs import read_labels
@@ -141,7 +141,7 @@ def ages_between(stack: Stack, ages: Sequence[float] | np.ndarray | None, step: 
             raise ValueError("ages: expected one or more, found none. Next: leave ages out.")
         return wanted
     first, last = float(stack.depths[0]), float(stack.depths[-1])
-    if not 0 < step <= last - first:
+    if not 0 < as_number("step", step) <= last - first:
         raise ValueError(f"step: expected above 0 and at most {last - first:g}, found {step!r}. Next: leave it out.")
     steps = first + step * np.arange(int((last - first) / step + 1e-9) + 1)
     steps = np.round(steps, 9)  # 9.5 + 3 * 0.1 is to be 9.8

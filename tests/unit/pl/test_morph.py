@@ -140,3 +140,17 @@ def test_bad_requests(options: dict, error: type[Exception], words: str) -> None
 def test_another_type() -> None:
     with pytest.raises(TypeError, match=r"found AnnData.*isost\.tl\.fit"):
         isost.pl.morph(AnnData(np.ones((2, 2))))
+
+
+def test_stages_are_drawn_at_their_own_size_and_titled_by_age() -> None:
+    class Growing(Sliding):
+        def section(self, z: float, *, rng: int) -> AnnData:
+            cells = super().section(z, rng=rng)
+            cells.obsm["spatial_grown"] = cells.obsm["spatial"][:, :2] * z
+            return cells
+
+    fitted = Growing()
+    axes = isost.pl.morph(fitted, n_frames=3, rng=0)
+    assert [ax.get_title() for ax in axes] == ["measured\n10", "40", "measured\n70"]
+    for ax, (z, seed) in zip(axes, fitted.asked, strict=True):
+        np.testing.assert_array_equal(positions(ax), Sliding().section(z, rng=seed).obsm["spatial"][:, :2] * z)

@@ -1,0 +1,1 @@
+"""Stages of development of several sections each: one model over depth and age."""

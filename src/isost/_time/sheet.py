@@ -1,0 +1,181 @@
+"""Sections spread over depth and age, as a stack in the order of their ages and depths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._core.checks import Problems, check_adata, show, to_numbers
+from isost._core.lazy import opened
+from isost._core.stack import Stack, read_stack
+from isost._core.stages import read_growth
+
+_ORDER = "_isost_order"
+_SAME = 1e-6  # of the range of depths, or of ages: rounding
+_ACROSS = 1.5  # median gaps: so far from a section that of a neighbouring stage may lie to be its neighbour
+_NEAR = 2  # sections on either side of a depth, that a place is predicted from
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Sections over depth and age.
+
+    Attributes
+    ----------
+    stack
+        Sections by age, then by depth; the third coordinate of its cells is their section's number.
+    at
+        (K, 2) depth and age of each section.
+    scale
+        (2,) median distance of neighbouring sections along depth, and of stages along age.
+    """
+
+    stack: Stack
+    at: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def ages(self) -> np.ndarray:
+        """(S,) ages of the stages, rising."""
+        return np.unique(self.at[:, 1])
+
+    def stage(self, age: float) -> np.ndarray:
+        """Numbers of the sections of one age, by depth."""
+        return np.flatnonzero(self.at[:, 1] == age)
+
+    def without(self, section: int) -> Sheet:
+        """Leave a section out."""
+        kept = [k for k in range(len(self.at)) if k != section]
+        return replace(self, stack=self.stack.select(kept), at=self.at[kept])
+
+    def scaled(self, at: np.ndarray) -> np.ndarray:
+        """Depths and ages (n, 2) in median distances."""
+        return np.asarray(at, dtype=np.float64) / self.scale
+
+    def edges(self) -> list[tuple[int, int]]:
+        """Pairs of neighbouring sections: along depth in a stage, and the nearest in depth of the next stage."""
+        found = set()
+        for age in self.ages.tolist():
+            own = self.stage(age)
+            found |= set(zip(own[:-1].tolist(), own[1:].tolist(), strict=True))
+        for low, high in zip(self.ages[:-1].tolist(), self.ages[1:].tolist(), strict=True):
+            first, second = self.stage(low), self.stage(high)
+            apart = np.abs(self.at[first, 0][:, None] - self.at[second, 0])
+            pairs = {(i, int(apart[i].argmin())) for i in range(len(first))}
+            pairs |= {(int(apart[:, j].argmin()), j) for j in range(len(second))}
+            found |= {(int(first[i]), int(second[j])) for i, j in pairs
+                      if apart[i, j] <= _ACROSS * self.scale[0] or apart[i, j] == apart.min()}  # fmt: skip
+        return sorted(found)
+
+    def about(self, z: float, age: float) -> dict[int, float]:
+        """Sections about a place and their weights, linear along depth within the two stages and between these."""
+        weights: dict[int, float] = {}
+        for one, share in _between(self.ages, age):
+            own = self.stage(float(self.ages[one]))
+            for k, part in _between(self.at[own, 0], z):
+                weights[int(own[k])] = weights.get(int(own[k]), 0.0) + share * part
+        return {k: weight for k, weight in weights.items() if weight > 0}
+
+    def patch(self, z: float, age: float) -> tuple[int, ...]:
+        """Sections that a place is predicted from: in each of the stages before and after, two on either side."""
+        low = int(np.clip(np.searchsorted(self.ages, age, side="right") - 1, 0, max(len(self.ages) - 2, 0)))
+        chosen: list[int] = []
+        for one in self.ages[low : low + 2].tolist():
+            own = self.stage(one)
+            above = int(np.clip(np.searchsorted(self.at[own, 0], z, side="right"), 1, max(len(own) - 1, 1)))
+            chosen += own[max(above - _NEAR, 0) : above + _NEAR].tolist()
+        return tuple(chosen)
+
+
+def _between(known: np.ndarray, asked: float) -> list[tuple[int, float]]:
+    """Find the two that a place lies between, with linear weights; the last one alone beyond the ends."""
+    if asked <= known[0] or len(known) == 1:
+        return [(0, 1.0)]
+    if asked >= known[-1]:
+        return [(len(known) - 1, 1.0)]
+    low = int(np.searchsorted(known, asked, side="right")) - 1
+    t = float((asked - known[low]) / (known[low + 1] - known[low]))
+    return [(low, 1 - t), (low + 1, t)]
+
+
+def read_sheet(
+    adata: AnnData, *, section_key: str | None, spatial_key: str, depth_key: Sequence[str], use_rep: str
+) -> Sheet:
+    """Read sections over depth and age from an AnnData, which is left as it is.
+
+    Raises
+    ------
+    TypeError
+        If `adata` is no AnnData.
+    ValueError
+        If they cannot be read; every problem is listed.
+    """
+    check_adata(adata)
+    keys = list(depth_key)
+    if len(keys) != 2 or not all(isinstance(key, str) for key in keys):
+        raise ValueError(
+            f"depth_key: expected one column of obs, or two, of depth and of age, found {depth_key!r}. "
+            "Next: depth_key=['z', 'age']."
+        )
+    adata = opened(adata, obsm=(spatial_key, use_rep))
+    problems = Problems()
+    columns = [_numbers(adata, key, problems) for key in keys]
+    if problems:
+        raise problems.error("The sections cannot be read")
+    places = np.column_stack([_rounded(column) for column in columns if column is not None])
+    if section_key is not None and section_key in adata.obs and section_key != "section":
+        names = adata.obs[section_key].astype(str)
+        middle = pd.DataFrame(places).groupby(names.to_numpy()).transform("median").to_numpy()
+        places = middle
+    at, order = np.unique(places[:, ::-1], axis=0, return_inverse=True)
+    at = at[:, ::-1]
+    _check_spread(at, keys, problems)
+    if problems:
+        raise problems.error("The sections cannot be read")
+    obs = pd.DataFrame({_ORDER: order.ravel().astype(np.float64)}, index=adata.obs_names)
+    obs["section"] = [f"{keys[1]} {age:g}, {keys[0]} {z:g}" for z, age in at[order.ravel()]]
+    thin = AnnData(
+        X=adata.X, obs=obs, var=adata.var, uns=dict(adata.uns), varm=dict(adata.varm), layers=dict(adata.layers),
+        obsm={key: adata.obsm[key] for key in (spatial_key, use_rep) if key in adata.obsm},
+    )  # fmt: skip
+    thin.uns.pop(spatial_key, None)  # its stages are others than sections
+    stack = read_stack(thin, section_key="section", spatial_key=spatial_key, depth_key=_ORDER, use_rep=use_rep)
+    growth = read_growth(adata, spatial_key, at[:, 1])
+    gaps = np.concatenate([np.diff(at[at[:, 1] == age, 0]) for age in np.unique(at[:, 1])])
+    scale = np.array([np.median(gaps) if len(gaps) else 1.0, np.median(np.diff(np.unique(at[:, 1])))])
+    return Sheet(replace(stack, growth=growth), at, scale)
+
+
+def _numbers(adata: AnnData, key: str, problems: Problems) -> np.ndarray | None:
+    if key not in adata.obs:
+        problems.add("depth_key", expected="columns of adata.obs", found=f"{key!r}, while the columns are "
+                     f"{show(adata.obs)}", next="name one of these")  # fmt: skip
+        return None
+    values = to_numbers(adata.obs[key])
+    if isinstance(values, list) or not np.isfinite(values).all():
+        found = show(values) if isinstance(values, list) else "NaN or infinity"
+        problems.add(f"adata.obs[{key!r}]", expected="finite numbers", found=found, next="leave these cells out")
+        return None
+    return values
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Make values that differ by rounding alone the same."""
+    known = np.unique(values)
+    first = np.concatenate([[True], np.diff(known) > _SAME * max(np.ptp(known), 1e-300)])
+    return known[np.maximum.accumulate(np.where(first, np.arange(len(known)), 0))][np.searchsorted(known, values)]
+
+
+def _check_spread(at: np.ndarray, keys: list[str], problems: Problems) -> None:
+    ages, per_stage = np.unique(at[:, 1], return_counts=True)
+    if len(ages) < 2 or per_stage.max() < 2:
+        problems.add(
+            "depth_key",
+            expected=f"two stages or more along {keys[1]!r}, with sections at several {keys[0]!r}",
+            found=f"{len(ages)} stages, of {per_stage.max()} sections at most",
+            next=f"depth_key={keys[1] if per_stage.max() < 2 else keys[0]!r}",
+        )
