@@ -35,12 +35,12 @@ class Reconstruction4D:
     Examples
     --------
     >>> import isost
-    >>> adata = isost.datasets.embryo([9.5, 11.5, 13.5], depths=[-0.4, 0.0, 0.4], n_cells=60, n_genes=24)
+    >>> adata = isost.datasets.embryo([9.5, 11.5], depths=[-0.3, 0.3], n_cells=60, n_genes=24)
     >>> isost.pp.embed(adata, n_comps=5)
     >>> isost.pp.align_stages(adata, z_key="z")
     >>> fitted = isost.tl.fit(adata, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
     >>> fitted
-    Reconstruction4D of 9 sections (1,165 cells), 3 stages from 9.5 to 13.5
+    Reconstruction4D of 4 sections (854 cells), 2 stages from 9.5 to 11.5
         features: X_pca (5), decoded to 24 genes
     >>> fitted.section(50.0, 10.5, rng=0).obsm["spatial"].shape[1]
     3
@@ -90,7 +90,7 @@ class Reconstruction4D:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.embryo([9.5, 11.5, 13.5], depths=[-0.4, 0.0, 0.4], n_cells=60, n_genes=24)
+        >>> adata = isost.datasets.embryo([9.5, 11.5], depths=[-0.3, 0.3], n_cells=60, n_genes=24)
         >>> isost.pp.embed(adata, n_comps=5)
         >>> isost.pp.align_stages(adata, z_key="z")
         >>> fitted = isost.tl.fit(adata, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
@@ -140,11 +140,11 @@ class Reconstruction4D:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.embryo([9.5, 11.5, 13.5], depths=[-0.4, 0.0, 0.4], n_cells=60, n_genes=24)
+        >>> adata = isost.datasets.embryo([9.5, 11.5], depths=[-0.3, 0.3], n_cells=60, n_genes=24)
         >>> isost.pp.embed(adata, n_comps=5)
         >>> isost.pp.align_stages(adata, z_key="z")
         >>> fitted = isost.tl.fit(adata, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
-        >>> fitted.stage(12.5, depths=4, rng=0).obs["section"].nunique()
+        >>> fitted.stage(10.0, depths=4, rng=0).obs["section"].nunique()
         4
         """
         low, high = self._depths(as_number("age", age))
@@ -195,7 +195,7 @@ class Reconstruction4D:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.embryo([9.5, 11.5, 13.5], depths=[-0.4, 0.0, 0.4], n_cells=60, n_genes=24)
+        >>> adata = isost.datasets.embryo([9.5, 11.5], depths=[-0.3, 0.3], n_cells=60, n_genes=24)
         >>> isost.pp.embed(adata, n_comps=5)
         >>> isost.pp.align_stages(adata, z_key="z")
         >>> fitted = isost.tl.fit(adata, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
@@ -244,7 +244,7 @@ class Reconstruction4D:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.embryo([9.5, 11.5, 13.5], depths=[-0.4, 0.0, 0.4], n_cells=60, n_genes=24)
+        >>> adata = isost.datasets.embryo([9.5, 11.5], depths=[-0.3, 0.3], n_cells=60, n_genes=24)
         >>> isost.pp.embed(adata, n_comps=5)
         >>> isost.pp.align_stages(adata, z_key="z")
         >>> fitted = isost.tl.fit(adata, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
@@ -280,7 +280,7 @@ class Reconstruction4D:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.embryo([9.5, 11.5, 13.5], depths=[-0.4, 0.0, 0.4], n_cells=60, n_genes=24)
+        >>> adata = isost.datasets.embryo([9.5, 11.5], depths=[-0.3, 0.3], n_cells=60, n_genes=24)
         >>> isost.pp.embed(adata, n_comps=5)
         >>> isost.pp.align_stages(adata, z_key="z")
         >>> fitted = isost.tl.fit(adata, depth_key=["z_stage", "age"], spatial_key="spatial_stage", progress=False)
@@ -288,7 +288,7 @@ class Reconstruction4D:
         >>> folder = tempfile.mkdtemp()
         >>> fitted.save(f"{folder}/fitted")
         >>> isost.Reconstruction4D.load(f"{folder}/fitted").sheet.at.shape
-        (9, 2)
+        (4, 2)
         """
         return cls(*load_sheet_field(path))
 
