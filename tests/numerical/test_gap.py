@@ -13,7 +13,7 @@ from isost._core.field import Field
 from isost._core.gap import GapField, _planes
 from isost._core.gaussian import Covariance
 from isost._core.model import SDEModel
-from isost._core.paths import Paths
+from isost._core.paths import Paths, gap_shares
 from isost._core.stack import Stack
 
 DEPTHS = np.arange(6) * 50.0
@@ -173,11 +173,11 @@ def test_there_is_no_seam_at_a_section(stack: Stack) -> None:
     """Shares of the gaps' fields are one in all, and change along depth without a jump."""
     field = field_of(stack)
     z = np.linspace(0, 250, 1001)
-    shares = field._gap_shares(z)
+    shares = gap_shares(field.stack.depths, z)
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
     assert (shares >= 0).all() and np.abs(np.diff(shares, axis=0)).max() < 0.02
     exact = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0.5, 0.5, 0, 0]]
-    np.testing.assert_allclose(field._gap_shares(np.array([0.0, 75.0, 100.0])), exact)
+    np.testing.assert_allclose(gap_shares(field.stack.depths, np.array([0.0, 75.0, 100.0])), exact)
     at = [field.predict(places(100.0 + step)).mean for step in (-0.02, 0.0, 0.02)]
     np.testing.assert_allclose(at[0], at[1], atol=0.01)
     np.testing.assert_allclose(at[2], at[1], atol=0.01)

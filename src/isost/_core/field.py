@@ -16,7 +16,7 @@ from isost._core.carry import Cells, as_measured, carry, thin
 from isost._core.covariance import Hyperparameters, estimate, spacing_of
 from isost._core.gap import GapField, aligned_views, hat_weights
 from isost._core.model import SDEModel
-from isost._core.paths import OVERLAP, Paths
+from isost._core.paths import Paths, gap_shares
 from isost._core.settle import Settling, settle
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
@@ -132,7 +132,7 @@ class Field:
         coords = np.asarray(coords, dtype=np.float64)
         mean = np.zeros((len(coords), self.stack.n_scores), np.float32)
         var = np.full_like(mean, 0.0 if with_variance else np.nan)
-        shares = self._gap_shares(coords[:, 2])
+        shares = gap_shares(self.stack.depths, coords[:, 2])
         for number in np.flatnonzero((shares > 0).any(axis=0)):
             gap, rows = self._gap(int(number)), np.flatnonzero(shares[:, number])
             share, place, z = shares[rows, number, None], gap.to_frame(coords[rows]), coords[rows, 2]
@@ -173,16 +173,6 @@ class Field:
         """Return the standard deviation ``(n, P)`` of the features."""
         n_features = self.stack.n_features
         return np.sqrt(value.var[:, :n_features]) * self.calibration.scores[:n_features].astype(np.float32)
-
-    def _gap_shares(self, z: np.ndarray) -> np.ndarray:
-        """Share ``(n, K - 1)`` of each gap's field at depths: near a section those of both its gaps, without a seam."""
-        depths = self.stack.depths
-        inner = depths[1:-1]
-        before, after = OVERLAP * np.diff(depths)[:-1], OVERLAP * np.diff(depths)[1:]
-        passed = np.where(z[:, None] < inner, (z[:, None] - inner) / before, (z[:, None] - inner) / after)
-        passed = np.clip(0.5 + 0.5 * passed, 0.0, 1.0)
-        ones = np.ones((len(z), 1))
-        return np.concatenate([ones, passed], axis=1) - np.concatenate([passed, 0 * ones], axis=1)
 
     def genes(self, value: FieldValue, index: np.ndarray) -> np.ndarray:
         """Mean ``(n, len(index))`` of genes of the decoder."""

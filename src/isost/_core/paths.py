@@ -90,3 +90,13 @@ class Paths:
 
         marched = on_the_way(stops)
         return marched, np.setdiff1d(on_the_way(passed), marched)
+
+
+def gap_shares(depths: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Share ``(n, K - 1)`` of each gap at ``(n,)`` depths: near a section those of both its gaps, without a seam."""
+    inner = depths[1:-1]
+    before, after = OVERLAP * np.diff(depths)[:-1], OVERLAP * np.diff(depths)[1:]
+    passed = np.where(z[:, None] < inner, (z[:, None] - inner) / before, (z[:, None] - inner) / after)
+    passed = np.clip(0.5 + 0.5 * passed, 0.0, 1.0)
+    ones = np.ones((len(z), 1))
+    return np.concatenate([ones, passed], axis=1) - np.concatenate([passed, 0 * ones], axis=1)

@@ -26,7 +26,7 @@ _ROUNDS, _CLOSE = 12, 1e-3  # of the way back to the frame, until places move by
 _FEW = 1200  # cells for which linear algebra takes less time than a grid
 _RELATIVE = (0.5, 1.0, 2.0)  # of age beside depth, each in median gaps
 _LEAST = 1e-3  # weight of a section below which it does not count
-_KEPT = 4
+_KEPT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +95,15 @@ class SheetField:
         self, place: np.ndarray, at: np.ndarray, *, with_variance: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Predict at places (m, 2) of the frame, depths and ages (m, 2)."""
-        mean = np.empty((len(place), len(self.centre)), np.float32)
-        variance = np.empty_like(mean) if with_variance else None
-        asked, member = np.unique(at, axis=0, return_inverse=True)
-        patches = [self.sheet.patch(*one) for one in asked.tolist()]
-        for patch in sorted(set(patches)):
-            own = np.array([one == patch for one in patches])[member.ravel()]
-            solved, depth = self._patch(patch), self._distances(at[own])
-            mean[own] = solved.mean(place[own], depth) + self.centre.astype(np.float32)
+        mean = np.zeros((len(place), len(self.centre)), np.float32) + self.centre.astype(np.float32)
+        variance = np.zeros_like(mean) if with_variance else None
+        distance = self._distances(at)
+        for sections, share in self.sheet.patches(at).items():
+            rows, solved = np.flatnonzero(share > 0), self._patch(sections)
+            part = share[rows, None].astype(np.float32)
+            mean[rows] += part * solved.mean(place[rows], distance[rows])
             if variance is not None:
-                variance[own] = solved.variance(place[own], depth) * self.factor.astype(np.float32) ** 2
+                variance[rows] += part * solved.variance(place[rows], distance[rows]) * self.factor**2
         return mean, variance
 
     def draw(self, z: float, age: float, generator: torch.Generator, n: float | None = None) -> Cells:

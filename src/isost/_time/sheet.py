@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from isost._core.checks import Problems, check_adata, show, to_numbers
 from isost._core.lazy import opened
+from isost._core.paths import gap_shares
 from isost._core.stack import Stack, read_stack
 from isost._core.stages import read_growth
 
@@ -80,15 +81,36 @@ class Sheet:
                 weights[int(own[k])] = weights.get(int(own[k]), 0.0) + share * part
         return {k: weight for k, weight in weights.items() if weight > 0}
 
-    def patch(self, z: float, age: float) -> tuple[int, ...]:
-        """Sections that a place is predicted from: in each of the stages before and after, two on either side."""
-        low = int(np.clip(np.searchsorted(self.ages, age, side="right") - 1, 0, max(len(self.ages) - 2, 0)))
-        chosen: list[int] = []
-        for one in self.ages[low : low + 2].tolist():
-            own = self.stage(one)
-            above = int(np.clip(np.searchsorted(self.at[own, 0], z, side="right"), 1, max(len(own) - 1, 1)))
-            chosen += own[max(above - _NEAR, 0) : above + _NEAR].tolist()
-        return tuple(chosen)
+    def patches(self, at: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
+        """Find sets of sections that places at depths and ages (m, 2) are predicted from, each with its share (m,).
+
+        A set is of the stages before and after, and in each of two sections on either side in depth; near a section
+        places are predicted from both sets beside it, so that there is no seam.
+        """
+        found: dict[tuple[int, ...], np.ndarray] = {}
+        for low, share in enumerate(gap_shares(self.ages, at[:, 1]).T):
+            rows = np.flatnonzero(share > 0)
+            if not len(rows):
+                continue
+            stages = [self.stage(age) for age in self.ages[low : low + 2].tolist()]
+            knots = self._knots(np.concatenate([self.at[own, 0] for own in stages]))
+            parts = gap_shares(knots, at[rows, 0]).T if len(knots) > 1 else np.ones((1, len(rows)))
+            for interval, part in enumerate(parts):
+                if part.any():
+                    middle = float(knots[interval : interval + 2].mean())
+                    sections = tuple(k for own in stages for k in self._around(own, middle))
+                    found.setdefault(sections, np.zeros(len(at)))[rows] += share[rows] * part
+        return found
+
+    def _knots(self, depths: np.ndarray) -> np.ndarray:
+        """Depths of the sections of two stages, one for those that are nearer than half of the usual distance."""
+        depths = np.unique(depths)
+        member = np.concatenate([[0], np.cumsum(np.diff(depths) > self.scale[0] / 2)])
+        return np.bincount(member, depths) / np.bincount(member)
+
+    def _around(self, own: np.ndarray, z: float) -> list[int]:
+        above = int(np.clip(np.searchsorted(self.at[own, 0], z), 1, max(len(own) - 1, 1)))
+        return own[max(above - _NEAR, 0) : above + _NEAR].tolist()
 
 
 def _between(known: np.ndarray, asked: float) -> list[tuple[int, float]]:
