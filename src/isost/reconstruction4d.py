@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData, concat
 
 from isost._core.checks import show, to_numbers
+from isost._core.positions import LARGEST_COORDINATE
 from isost._core.random import Rng, torch_generator
 from isost._core.requests import as_number, as_whole, decoder_of
 from isost._core.tables import cells_obs, make_table
@@ -148,9 +149,19 @@ class Reconstruction4D:
         4
         """
         low, high = self._depths(as_number("age", age))
-        wanted = np.linspace(low, high, as_whole("depths", depths, 2)) if np.ndim(depths) == 0 else np.asarray(depths)
+        wanted: Any = np.asarray(depths)
+        if wanted.ndim == 0:
+            wanted = np.linspace(low, high, as_whole("depths", depths, 2))
+        numbers = to_numbers(wanted)
+        if (
+            isinstance(numbers, list)
+            or numbers.ndim != 1
+            or len(np.unique(numbers)) != len(numbers)
+            or not len(numbers)
+        ):
+            raise ValueError(f"depths: expected a number of sections, or distinct depths, found {depths!r}. Next: 9.")
         generator = torch_generator(rng)
-        parts = {f"{z:g}": self.section(float(z), age, rng=generator) for z in wanted}
+        parts = {repr(z): self.section(z, age, rng=generator) for z in numbers.tolist()}
         made = concat(parts, label="section", index_unique="-", merge="same", uns_merge="same")
         made.uns["spatial_unit"] = self.sheet.stack.unit
         return made
@@ -202,13 +213,21 @@ class Reconstruction4D:
         >>> fitted.expression([[0.0, 0.0, 50.0, 10.5]], genes=["marker_2"]).shape
         (1, 1)
         """
-        places = to_numbers(np.asarray(coords))
+        try:
+            places = to_numbers(np.asarray(coords))
+        except ValueError as error:  # rows of different lengths
+            raise TypeError(f"coords: expected numbers (n, 4), found {error}. Next: x, y, depth and age.") from error
         if isinstance(places, list):
             raise TypeError(f"coords: expected numbers (n, 4), found {show(places)}. Next: x, y, depth and age.")
-        if places.ndim != 2 or places.shape[1] != 4 or not np.isfinite(places).all():
+        if places.ndim != 2 or places.shape[1] != 4:
             raise ValueError(
-                f"coords: expected finite numbers (n, 4), found shape {places.shape}. "
-                "Next: numpy.column_stack([x, y, z, age])."
+                f"coords: expected shape (n, 4), found {places.shape}. Next: numpy.column_stack([x, y, z, age])."
+            )
+        near = (np.abs(places) <= LARGEST_COORDINATE).all(axis=1)
+        if not near.all():
+            raise ValueError(
+                f"coords: expected places within {LARGEST_COORDINATE:g}, found {(~near).sum()} of {len(places)} with "
+                f"NaN, infinity or beyond. Next: coords[(abs(coords) <= {LARGEST_COORDINATE:g}).all(axis=1)]."
             )
         places[:, 2:] = self._inside(places[:, 2:])
         stack = self.sheet.stack

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from isost._core.covariance import estimate
+from isost._core.covariance import aggregate, estimate, maximise
 from isost._core.gaussian import Covariance, Planes
 from isost._core.stack import Stack
 
@@ -209,3 +209,37 @@ def test_an_estimate_does_not_see_the_place_of_the_block(stack_of: Callable[...,
     first, second = estimate(stack), estimate(moved)
     for name in ("length", "depth_length", "ratio", "noise"):
         np.testing.assert_allclose(getattr(second, name), getattr(first, name), rtol=1e-6)
+
+
+def test_the_likelihood_tells_a_second_depth() -> None:
+    """Of features that change along depth and along age it is greatest with age as far as it truly is."""
+    draw = np.random.default_rng(0)
+    section = np.repeat(np.arange(9), 50)
+    at = np.array([(z, age) for age in (0.0, 1.0, 2.0) for z in (0.0, 1.0, 2.0)])[section]
+    coords = draw.uniform(0, 200, (450, 2))
+    lag = ((coords[:, None] - coords) ** 2).sum(axis=-1)
+    apart = np.abs(at[:, None] - at) @ [1.0, 4.0]  # an age apart is as much as four depths
+    dense = Covariance(50.0, 4.0).of(lag, apart) + 0.1 * np.eye(450)
+    values = draw.multivariate_normal(np.zeros(450), dense, size=30, method="cholesky").T
+    likelihood = {}
+    for relative in (1.0, 4.0, 16.0):
+        problem = aggregate(np.column_stack([coords, at * [1.0, relative]]), values, section, 10.0, 450)
+        found, likelihood[relative] = maximise([problem], 10.0, 1.0)
+        if relative == 4.0:
+            assert np.median(found.depth_length) == 4.0
+    assert max(likelihood, key=likelihood.get) == 4.0
+
+
+def test_a_second_depth_that_is_constant_does_not_change_the_estimate() -> None:
+    draw = np.random.default_rng(0)
+    section, coords = np.repeat(np.arange(3), 60), draw.uniform(0, 200, (180, 2))
+    flat = np.column_stack([coords, DEPTHS[section]])
+    values = np.sin(coords / 30) + draw.normal(size=(180, 2))
+    found = []
+    for places in (flat, np.column_stack([flat, np.full(180, 9.0)])):
+        problem = aggregate(places, values, section, 15.0, 180)
+        assert problem.count.sum() == 180
+        found.append(maximise([problem], 10.0, 40.0))
+    assert found[1][1] == pytest.approx(found[0][1])
+    for name in ("length", "depth_length", "ratio", "noise"):
+        np.testing.assert_allclose(getattr(found[1][0], name), getattr(found[0][0], name))

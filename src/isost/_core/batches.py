@@ -16,7 +16,7 @@ from isost._core.checks import Problems, show
 from isost._core.lazy import is_lazy, opened
 
 CORRECTED = "combat"  # layer
-_LARGEST = 2**31  # values: ComBat holds several such matrices of float64 at once
+_LARGEST = 2**29  # values: ComBat holds several such matrices at once, of 4 GiB then
 _FEWEST = 2  # cells of a batch
 
 
@@ -27,6 +27,10 @@ def check_batches(adata: AnnData, batch_key: str, covariates: Sequence[str], pro
             found = f"{key!r}, while the columns are {show(adata.obs)}"
             problems.add(name, expected="a column of adata.obs", found=found, next="name one of these")
             return
+    for key in covariates:
+        if opened(adata).obs[key].isna().any():
+            problems.add("covariates", expected="a value for every cell", found=f"cells without one in {key!r}",
+                         next="leave these cells out")  # fmt: skip
     if batch_key in covariates:
         problems.add("covariates", expected="other columns than batch_key", found=f"{batch_key!r} among them",
                      next="leave it out")  # fmt: skip

@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.stats import t as student
 
 from isost._core.clouds import MOST_CELLS, energy_of, some
 from isost._core.graph import median_spacing
@@ -24,7 +25,7 @@ _N_FEATURES = 20
 _NEAREST = 64  # cells that a mean is of
 _WIDTH = 5.0  # spacings, of the kernel of a mean and the unit of distances
 _MARGIN = 0.02  # share of its error, and at least _TIE, by which leaving the cells where they are has to be worse
-_ERRORS, _FEW = 3.0, 3  # or by so many standard errors over so many left-out sections, where that is less
+_SURE, _FEW = 0.99, 3  # or by Student's t at this level, over so many left-out sections or more, where that is less
 _TIE = 0.005  # left-out sections lie twice as far apart, over which a straight way is a worse guess
 
 Section = tuple[np.ndarray, np.ndarray]
@@ -126,7 +127,8 @@ def _margin(still: np.ndarray, other: np.ndarray) -> float:
     """By how much the mean error has to be less than that of standing still, given both of each section left out."""
     margin = _MARGIN * still.mean()
     if len(still) >= _FEW:
-        margin = min(margin, _ERRORS * (still - other).std(ddof=1) / np.sqrt(len(still)))
+        error = (still - other).std(ddof=1) / np.sqrt(len(still))
+        margin = min(margin, float(student.ppf(_SURE, len(still) - 1)) * error)
     return float(max(_TIE, margin))
 
 

@@ -15,6 +15,7 @@ _SHORT, _WIDER = 0.5, 4  # share of the mass of a cell below which it gets so ma
 _AT_ONCE = 2**11  # entries of a cost, so that what is compared stays in the processor's cache
 _FIRST_ROUNDS = 8  # of the scalings of a section with itself
 _TINY = 1e-300
+_MOST = 300.0  # logarithm of a scaling
 
 
 def sinkhorn(
@@ -73,16 +74,21 @@ def _scale(
     for _ in range(first):
         # of a section with itself both scalings are alike, and reached much sooner by their geometric mean
         passed = np.log(np.maximum(kernel @ (b * right), _TINY))
-        right = np.sqrt(right * np.exp(damping * (least - passed)))
+        right = np.sqrt(right * _bounded(damping * (least - passed)))
     rounds = first
     for _ in range(n_iter):
         rounds += 1
         before = left
-        left = np.exp(taken_out - damping * np.log(np.maximum(kernel @ (b * right), _TINY)))
-        right = np.exp(-damping * np.log(np.maximum(transposed @ (a * left), _TINY)))
+        left = _bounded(taken_out - damping * np.log(np.maximum(kernel @ (b * right), _TINY)))
+        right = _bounded(-damping * np.log(np.maximum(transposed @ (a * left), _TINY)))
         if np.abs(left / before - 1).max(initial=0.0) < tol:
             break
     return _Scaled(kernel, a * left, b * right, rounds)
+
+
+def _bounded(logarithm: np.ndarray) -> np.ndarray:
+    """Exponential within what products of two scalings can be: few cells, far from all of the others, ask for more."""
+    return np.exp(np.clip(logarithm, -_MOST, _MOST))
 
 
 def _row_minima(cost: sparse.csr_matrix) -> np.ndarray:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from anndata import AnnData
+from scipy import sparse
 from scipy.optimize import minimize_scalar
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from isost._core.plan import area
@@ -15,6 +17,7 @@ from isost._core.plan import area
 _POINTS = 1500  # of a stage, that are compared
 _TURNS = 36  # that are started from
 _KEPT = 3
+_HANG, _APART, _FAIR = 8, 3.0, 0.05  # neighbours; their usual distances to the next part; share of cells of a part
 _LOCAL = 20  # nearest cells of a local mean
 _SAME_AGE = 1e-6  # of the range of ages
 _WEIGHT = 1.0  # of the expression beside the place, each in units of its spread
@@ -61,6 +64,13 @@ def align(stages: Sequence[tuple[np.ndarray, np.ndarray]], *, mirror: bool, turn
     return found
 
 
+def merged(values: np.ndarray) -> np.ndarray:
+    """Make ages (n,), or depths, that differ by rounding alone the same."""
+    known = np.unique(values)
+    first = np.concatenate([[True], np.diff(known) > _SAME_AGE * max(np.ptp(known), 1e-300)])
+    return known[np.maximum.accumulate(np.where(first, np.arange(len(known)), 0))][np.searchsorted(known, values)]
+
+
 def read_growth(adata: AnnData, frame: str, ages: np.ndarray) -> np.ndarray | None:
     """Sizes (K,) of stages beside the common frame that `isost.pp.align_stages` wrote to `obsm[frame]`; None without.
 
@@ -75,6 +85,8 @@ def read_growth(adata: AnnData, frame: str, ages: np.ndarray) -> np.ndarray | No
     known = np.asarray(said["ages"], dtype=np.float64)
     at = np.abs(known[:, None] - ages).argmin(axis=0)
     off = np.abs(known[at] - ages) > _SAME_AGE * max(np.ptp(known), 1e-300)
+    if off.all():  # depths within a stage, and not ages
+        return None
     if off.any():
         raise ValueError(
             f"adata.uns[{frame!r}]: expected the stages of adata, found none of age {ages[off][0]:g}. "
@@ -84,9 +96,22 @@ def read_growth(adata: AnnData, frame: str, ages: np.ndarray) -> np.ndarray | No
 
 
 def _pose(places: np.ndarray) -> Pose:
-    share = area(places)
-    centre = share @ places
-    return Pose(centre, float(np.sqrt(share @ ((places - centre) ** 2).sum(axis=1))), np.eye(2))
+    kept = tissue(places)
+    share = area(places[kept])
+    centre = share @ places[kept]
+    return Pose(centre, float(np.sqrt(share @ ((places[kept] - centre) ** 2).sum(axis=1))), np.eye(2))
+
+
+def tissue(places: np.ndarray) -> np.ndarray:
+    """Rows of places (n, 2) that lie in tissue: in parts that hang together and have a fair share of the cells."""
+    k = min(_HANG, len(places) - 1)
+    distance, near = cKDTree(places).query(places, k=np.arange(2, k + 2))
+    close = distance <= _APART * float(np.median(distance[:, -1]))
+    rows = np.repeat(np.arange(len(places)), k)[close.ravel()]
+    graph = sparse.coo_matrix((np.ones(len(rows)), (rows, near.ravel()[close.ravel()])), shape=(len(places),) * 2)
+    part = connected_components(graph, directed=False)[1]
+    size = np.bincount(part)
+    return np.flatnonzero((size >= min(_FAIR * len(places), size.max()))[part])
 
 
 @dataclass(frozen=True, eq=False)

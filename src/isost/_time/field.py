@@ -222,16 +222,12 @@ class _Spline:
     def __init__(self, points: np.ndarray) -> None:
         self._points, n = points, len(points)
         affine = np.column_stack([np.ones(n), points])
-        rank = np.linalg.matrix_rank(affine - [1, *points[0]] + [1, 0, 0], tol=1e-9)
-        self._columns = [0, 1, 2] if rank == 3 else [0]
-        affine = affine[:, self._columns]
-        m = affine.shape[1]
-        system = np.block([[self._of(points), affine], [affine.T, np.zeros((m, m))]])
-        self._inverse = linalg.pinv(system)[:, :n]
+        system = np.block([[self._of(points), affine], [affine.T, np.zeros((3, 3))]])
+        self._inverse = linalg.pinv(system)[:, :n]  # points on a line determine less than a plane
 
     def weights(self, asked: np.ndarray) -> np.ndarray:
         """Weights (m, n) at points (m, 2)."""
-        affine = np.column_stack([np.ones(len(asked)), asked])[:, self._columns]
+        affine = np.column_stack([np.ones(len(asked)), asked])
         unique, member = np.unique(asked, axis=0, return_inverse=True)
         first = np.zeros(len(unique), dtype=int)
         first[member.ravel()] = np.arange(len(asked))

@@ -21,10 +21,12 @@ from isost._core.gap import smooth_shift
 from isost._core.stack import Stack
 from isost._core.tasks import run, threads_for
 from isost._core.transport import couple
+from isost._logging import logger
 
 _NEAREST, _BESIDE = 4, 8  # cells that a displacement is read from, and that are to be displaced alike
 _ALIKE, _SMALL = 10.0, 0.1  # weights of that, and of no displacement at all, beside the couplings
 _CENTRED = 3  # rounds
+_MOST = 5000  # rounds of the solution
 
 
 def common_frame(
@@ -78,10 +80,17 @@ def common_frame(
         right.append(np.zeros((len(places), 2)))
     system, wanted = sparse.vstack(rows, format="csr"), np.concatenate(right)
     normal = system.T @ system + _SMALL / stack.n_cells * sparse.identity(stack.n_cells)
-    shift = np.stack([cg(normal, system.T @ column, rtol=1e-6, maxiter=2000)[0] for column in wanted.T], axis=1)
+    shift = np.stack([_solved(normal, system.T @ column) for column in wanted.T], axis=1)
     for _ in range(_CENTRED):
         shift = _centred(stack, shift)
     return shift
+
+
+def _solved(normal: sparse.csr_matrix, right: np.ndarray) -> np.ndarray:
+    solution, left = cg(normal, right, rtol=1e-6, maxiter=_MOST, M=sparse.diags(1 / normal.diagonal()))
+    if left:
+        logger.warning("fit: the common frame did not settle in %d rounds; it is taken as it is", _MOST)
+    return solution
 
 
 def _centred(stack: Stack, shift: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ from anndata import AnnData
 from isost._core.checks import Problems, check_adata, show, to_numbers
 from isost._core.lazy import opened
 from isost._core.paths import gap_shares
+from isost._core.sections import SECTION_KEY
 from isost._core.stack import Stack, read_stack
-from isost._core.stages import read_growth
+from isost._core.stages import merged, read_growth
 
 _ORDER = "_isost_order"
-_SAME = 1e-6  # of the range of depths, or of ages: rounding
 _ACROSS = 1.5  # median gaps: so far from a section that of a neighbouring stage may lie to be its neighbour
 _NEAR = 2  # sections on either side of a depth, that a place is predicted from
 
@@ -148,18 +148,18 @@ def read_sheet(
     columns = [_numbers(adata, key, problems) for key in keys]
     if problems:
         raise problems.error("The sections cannot be read")
-    places = np.column_stack([_rounded(column) for column in columns if column is not None])
-    if section_key is not None and section_key in adata.obs and section_key != "section":
-        names = adata.obs[section_key].astype(str)
-        middle = pd.DataFrame(places).groupby(names.to_numpy()).transform("median").to_numpy()
-        places = middle
-    at, order = np.unique(places[:, ::-1], axis=0, return_inverse=True)
-    at = at[:, ::-1]
-    _check_spread(at, keys, problems)
+    places = np.column_stack([merged(column) for column in columns if column is not None])
+    names = _names(adata, section_key, keys, places, problems)
     if problems:
         raise problems.error("The sections cannot be read")
-    obs = pd.DataFrame({_ORDER: order.ravel().astype(np.float64)}, index=adata.obs_names)
-    obs["section"] = [f"{keys[1]} {age:g}, {keys[0]} {z:g}" for z, age in at[order.ravel()]]
+    frame = pd.DataFrame(places, columns=["depth", "age"]).groupby(names, sort=False)
+    middle = frame.median().sort_values(["age", "depth"])
+    _check_sections(middle, frame["age"].nunique(), keys, problems)
+    if problems:
+        raise problems.error("The sections cannot be read")
+    at = middle.to_numpy()
+    order = middle.index.get_indexer_for(names)
+    obs = pd.DataFrame({_ORDER: order.astype(np.float64), "section": names}, index=adata.obs_names)
     thin = AnnData(
         X=adata.X, obs=obs, var=adata.var, uns=dict(adata.uns), varm=dict(adata.varm), layers=dict(adata.layers),
         obsm={key: adata.obsm[key] for key in (spatial_key, use_rep) if key in adata.obsm},
@@ -185,19 +185,37 @@ def _numbers(adata: AnnData, key: str, problems: Problems) -> np.ndarray | None:
     return values
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Make values that differ by rounding alone the same."""
-    known = np.unique(values)
-    first = np.concatenate([[True], np.diff(known) > _SAME * max(np.ptp(known), 1e-300)])
-    return known[np.maximum.accumulate(np.where(first, np.arange(len(known)), 0))][np.searchsorted(known, values)]
+def _names(
+    adata: AnnData, section_key: str | None, keys: list[str], places: np.ndarray, problems: Problems
+) -> np.ndarray:
+    """Name (n,) the section of each cell: by a column, or by its depth and age."""
+    if section_key is None or (section_key == SECTION_KEY and section_key not in adata.obs):
+        return np.array([f"{keys[1]} {age!r}, {keys[0]} {z!r}" for z, age in places.tolist()])
+    if section_key not in adata.obs:
+        problems.add("section_key", expected="a column of adata.obs", found=f"{section_key!r}, while the columns are "
+                     f"{show(adata.obs)}", next="name one of these, or section_key=None")  # fmt: skip
+        return np.zeros(adata.n_obs, dtype=str)
+    column = adata.obs[section_key]
+    if column.isna().any():
+        problems.add(f"adata.obs[{section_key!r}]", expected="the section of every cell",
+                     found=f"{column.isna().sum()} cells without one", next="leave these cells out")  # fmt: skip
+    return column.astype(str).to_numpy()
 
 
-def _check_spread(at: np.ndarray, keys: list[str], problems: Problems) -> None:
-    ages, per_stage = np.unique(at[:, 1], return_counts=True)
-    if len(ages) < 2 or per_stage.max() < 2:
+def _check_sections(middle: pd.DataFrame, n_ages: pd.Series, keys: list[str], problems: Problems) -> None:
+    """Note sections of several ages, or at one place, or that do not spread over both depth and age."""
+    if (n_ages > 1).any():
+        problems.add("section_key", expected=f"one {keys[1]} for each section",
+                     found=f"several in {show(n_ages.index[n_ages > 1])}", next="look at the column")  # fmt: skip
+    same = middle.duplicated(keep=False)
+    if same.any():
+        problems.add("section_key", expected=f"one section at each {keys[0]} and {keys[1]}",
+                     found=f"{show(middle.index[same])} at the same", next="section_key=None")  # fmt: skip
+    per_stage = middle["age"].value_counts()
+    if len(per_stage) < 2 or per_stage.max() < 2:
         problems.add(
             "depth_key",
             expected=f"two stages or more along {keys[1]!r}, with sections at several {keys[0]!r}",
-            found=f"{len(ages)} stages, of {per_stage.max()} sections at most",
+            found=f"{len(per_stage)} stages, of {per_stage.max()} sections at most",
             next=f"depth_key={keys[1] if per_stage.max() < 2 else keys[0]!r}",
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import f
 
 _LENGTHS, _LEAST, _MOST = 12, 1.0, 2.0  # from so many median gaps to so many ranges
 _RATIOS = np.geomspace(1e-4, 1e2, 19)
@@ -58,11 +58,23 @@ def _inverse(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     return (vectors / values) @ vectors.T, float(np.log(values).sum())
 
 
-def differ(mean: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """P-values (G,) that means (K, G) of standard errors (K, G) are all of one: chi-squared of their scatter."""
-    weight = 1.0 / np.maximum(error, _TINY) ** 2
+def differ(mean: np.ndarray, variance: np.ndarray, n_cells: float) -> np.ndarray:
+    """P-values (G,) that means (K, G) are all of one: an F test of their scatter.
+
+    Parameters
+    ----------
+    mean
+        Of K stages.
+    variance
+        (K, G) of each mean, by the variance of cells within stages, which is taken to be that of all stages alike: that
+        of a stage of few cells is hardly known.
+    n_cells
+        That the variance within stages is of.
+    """
+    weight = 1.0 / np.maximum(variance, _TINY)
     common = (weight * mean).sum(axis=0) / weight.sum(axis=0)
-    return chi2.sf((weight * (mean - common) ** 2).sum(axis=0), len(mean) - 1)
+    between = (weight * (mean - common) ** 2).sum(axis=0) / (len(mean) - 1)
+    return f.sf(between, len(mean) - 1, n_cells - len(mean))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from isost._core.graph import median_spacing
@@ -60,40 +61,51 @@ class Ballot:
     Attributes
     ----------
     share
-        (m, L) share of the votes of the nearest cells for each label, 0 outside the tissue.
-    winner
-        (m,) the label with most of them, -1 outside the tissue.
+        (m, L) share of the votes of the nearest cells for each label; None where no cell of the stage has one.
+    depth
+        (m,) distance from the edge of its tissue, in pixels, below 0 outside.
     """
 
-    share: np.ndarray
-    winner: np.ndarray
+    share: np.ndarray | None
+    depth: np.ndarray
 
 
 def vote(places: np.ndarray, code: np.ndarray, n_labels: int, grid: PixelGrid) -> Ballot:
-    """Let the nearest cells with a label vote in each pixel of the tissue, each the less the farther it is.
+    """Let the nearest cells with a label vote in each pixel, each the less the farther it is; and find the tissue.
 
     Parameters
     ----------
     places, code
         (n, 2) where the cells of the stage are, and (n,) their labels, -1 for none.
     """
-    centres = grid.centres
     width = _WIDTH * max(median_spacing(places), 1e-12)
     bounds = grid.low, grid.low + grid.side * grid.size
     # by area, so that the edge is where it is beside sparse tissue and dense
     plane = KernelPlane(places, np.zeros((len(places), 0)), area(places), width, bounds)
-    inside = np.flatnonzero(plane.at(centres)[0] >= _EDGE * float(np.median(plane.at(places)[0])))
-    share, winner = np.zeros((len(centres), n_labels), np.float32), np.full(len(centres), -1)
+    dense = plane.at(grid.centres)[0] >= _EDGE * float(np.median(plane.at(places)[0]))
+    return Ballot(votes_at(places, code, n_labels, grid.centres), _depth_in(dense.reshape(grid.side, grid.side)))
+
+
+def votes_at(places: np.ndarray, code: np.ndarray, n_labels: int, asked: np.ndarray) -> np.ndarray | None:
+    """Shares (m, L) of the votes of the nearest cells with a label, at places (m, 2); None where no cell has one."""
     known = np.flatnonzero(code >= 0)
-    if len(known) and len(inside):
-        k = np.arange(1, min(_VOTERS, len(known)) + 1)
-        distance, near = cKDTree(places[known]).query(centres[inside], k=k)
-        weight = np.exp(-((distance / np.maximum(distance[:, -1:], 1e-300)) ** 2))
-        weight /= weight.sum(axis=1, keepdims=True)
-        for column in range(len(k)):
-            share[inside, code[known[near[:, column]]]] += weight[:, column]
-        winner[inside] = share[inside].argmax(axis=1)
-    return Ballot(share, winner)
+    if not len(known):
+        return None
+    k = np.arange(1, min(_VOTERS, len(known)) + 1)
+    distance, near = cKDTree(places[known]).query(asked, k=k)
+    weight = np.exp(-((distance / np.maximum(distance[:, -1:], 1e-300)) ** 2))
+    weight /= weight.sum(axis=1, keepdims=True)
+    share, rows = np.zeros((len(asked), n_labels), np.float32), np.arange(len(asked))
+    for column in range(len(k)):
+        np.add.at(share, (rows, code[known[near[:, column]]]), weight[:, column])
+    return share
+
+
+def _depth_in(tissue: np.ndarray) -> np.ndarray:
+    """Distance from the edge, in pixels: above 0 inside."""
+    padded = np.pad(tissue, 1)  # there is none beyond the grid
+    inside, outside = (ndimage.distance_transform_edt(one)[1:-1, 1:-1] for one in (padded, ~padded))
+    return np.where(tissue, inside - 0.5, 0.5 - outside).ravel()
 
 
 def count(ballots: list[tuple[float, Ballot]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,19 +114,22 @@ def count(ballots: list[tuple[float, Ballot]]) -> tuple[np.ndarray, np.ndarray, 
     Returns
     -------
     label
-        (m,) int16, k for the k-th label, 0 where most say that there is no tissue.
+        (m,) int16, k for the k-th label, 0 outside the tissue: where the mean distance from the edges is below 0, so
+        that an outline moves steadily.
     confidence
         (m,) float32, share of all votes that the label has, NaN outside.
     proportion
         (L,) share of the area that belongs to each label, where each stage counts its own map with its weight.
     """
-    total = sum(weight * ballot.share for weight, ballot in ballots)
+    inside = sum(weight * ballot.depth for weight, ballot in ballots) > 0
+    voting = [(weight, ballot.share, ballot.depth > 0) for weight, ballot in ballots if ballot.share is not None]
+    weights = sum(weight for weight, *_ in voting)
+    total = sum(weight / weights * share for weight, share, _ in voting)
     assert isinstance(total, np.ndarray)
-    inside = total.sum(axis=1) > 0.5 - 1e-6
     label = np.where(inside, total.argmax(axis=1) + 1, 0).astype(np.int16)
     confidence = np.where(inside, total.max(axis=1), np.nan).astype(np.float32)
     proportion = np.zeros(total.shape[1])
-    for weight, ballot in ballots:
-        own = np.bincount(ballot.winner[ballot.winner >= 0], minlength=len(proportion))
-        proportion += weight * own / max(own.sum(), 1)
+    for weight, share, tissue in voting:
+        own = np.bincount(share[tissue].argmax(axis=1), minlength=len(proportion))
+        proportion += weight / weights * own / max(own.sum(), 1)
     return label, confidence, proportion

@@ -10,8 +10,10 @@ from scipy import sparse
 from isost._core.checks import Problems, check_adata, show, to_numbers
 from isost._core.positions import read_coords
 from isost._core.sections import read_sections
-from isost._core.stages import align
+from isost._core.stages import align, tissue
 from isost._logging import logger
+
+_MANY = 0.02  # of the cells of a stage
 
 
 def align_stages(
@@ -28,10 +30,11 @@ def align_stages(
     """Lay stages of development into one frame of the plane: of one middle, one size and one orientation.
 
     Each stage is centred on the middle of the area that its cells cover and scaled by the root mean square distance of
-    that area from it, to the geometric mean of the stages' sizes; beginning with the second, it is turned such that
-    alike cells (of `use_rep`, as local means about that of the stage) of it and of the stage before come nearest
-    together. What is left of growth in form, and not in size, is for `isost.tl.fit` to learn. A tissue without any
-    landmark in its expression can be laid over itself turned: look at the result (`isost.pl.sections`).
+    that area from it, to the geometric mean of the stages' sizes; cells apart from the tissue, in parts of less than
+    5 % of the cells, do not count. Beginning with the second, it is turned such that alike cells (of `use_rep`, as
+    local means about that of the stage) of it and of the stage before come nearest together. What is left of growth in
+    form, and not in size, is for `isost.tl.fit` to learn. A tissue without any landmark in its expression can be laid
+    over itself turned, and half of an embryo over the whole of another: look at the result (`isost.pl.sections`).
 
     Parameters
     ----------
@@ -74,7 +77,8 @@ def align_stages(
     TypeError
         If `adata` is no AnnData.
     ValueError
-        If `adata` is a view, or positions and ages cannot be read: every problem is listed.
+        If `adata` is a view, positions and ages cannot be read (every problem is listed), the representation is not
+        finite, or all cells of a stage lie on a line.
 
     Examples
     --------
@@ -102,7 +106,20 @@ def align_stages(
         raise problems.error("The stages cannot be read")
     raw: Any = np.zeros((adata.n_obs, 0)) if use_rep is None else adata.obsm[use_rep]
     features = raw.toarray() if sparse.issparse(raw) else np.asarray(raw)
+    if not np.isfinite(features).all():
+        raise ValueError(f"adata.obsm[{use_rep!r}]: expected finite values, found others. Next: isost.pp.embed(adata).")
     rows = [np.flatnonzero(sections.index == k) for k in range(len(sections.names))]
+    flat = [name for name, own in zip(sections.names, rows, strict=True) if not np.ptp(coords[own, :2], axis=0).all()]
+    if flat:
+        raise ValueError(
+            f"adata.obsm[{spatial_key!r}]: expected cells of each stage at different x and y, found the same in "
+            f"{show(flat)}. Next: look at its positions."
+        )
+    for name, own in zip(sections.names, rows, strict=True):
+        apart = 1 - len(tissue(coords[own, :2])) / len(own)
+        if apart > _MANY:
+            logger.warning("stage %s: %.0f%% of the cells lie apart from its tissue; they do not count for its size",
+                           name, 100 * apart)  # fmt: skip
     stages = [(coords[own, :2], features[own]) for own in rows]
     depth = None if z_key is None else _depths(adata, z_key)
     poses = align(stages, mirror=mirror, turned=use_rep is not None)

@@ -172,6 +172,8 @@ def _check_arguments(
     as_whole("n_comps", n_comps, 1)
     if n_top_genes is not None:
         as_whole("n_top_genes", n_top_genes, 1)
+    if isinstance(covariates, str):
+        raise TypeError(f"covariates: expected a list of names, found {covariates!r}. Next: [{covariates!r}].")
     problems = Problems()
     if adata.is_view:
         problems.add(

@@ -9,7 +9,9 @@ from anndata import AnnData
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
 from isost._core.checks import check_adata, show, to_numbers
+from isost._core.normalise import recorded_normalisation
 from isost._core.requests import as_number, as_whole
+from isost._core.stages import merged
 from isost._logging import logger
 from isost._tools.course import Peaks, differ, follow
 from isost._tools.moments_by_stage import Moments, moments_by_stage
@@ -23,7 +25,7 @@ def dynamic_genes(
     *,
     key: str,
     mapping: Mapping[str, str] | pd.Series | pd.DataFrame | None = None,
-    age_key: str = "age",
+    depth_key: str = "age",
     step: float = 0.1,
     relative: bool = False,
     alpha: float = 0.05,
@@ -36,8 +38,8 @@ def dynamic_genes(
 
     - **Enriched** in an organ are genes that are higher in it than in the rest of the body at every stage that has the
       organ (Welch's t-test, one-sided; false discovery rate after Benjamini and Hochberg over the genes of a stage).
-    - **Dynamic** are genes whose mean over the organ differs between stages (chi-squared of the stages' means about
-      their common mean, by their standard errors; Benjamini and Hochberg over genes and organs). Their course between
+    - **Dynamic** are genes whose mean over the organ differs between stages (F test with the variance of cells within
+      stages; Benjamini and Hochberg over genes and organs). Their course between
       stages is that of a smooth Gaussian process through the means, averaged over its lengths by their likelihood: a
       peak can lie between stages, but one that is narrower than the distance of stages can pass between them unseen.
 
@@ -53,7 +55,7 @@ def dynamic_genes(
         Column of `obs` of organs; cells without one are left out.
     mapping
         What each value of that column belongs to, as in `isost.tl.propagate_labels`.
-    age_key
+    depth_key
         Column of `obs` of the age of each cell's stage.
     step
         Distance of the ages at which the course is looked at, or somewhat less, such that it divides those of an organ;
@@ -98,7 +100,7 @@ def dynamic_genes(
     """
     started = perf_counter()
     check_adata(adata)
-    ages = _ages(adata, age_key)
+    ages = _ages(adata, depth_key)
     known, stage = np.unique(ages, return_inverse=True)
     if not 0 < as_number("step", step) <= np.ptp(known):
         raise ValueError(f"step: expected above 0 and at most {np.ptp(known):g}, found {step!r}. Next: leave it out.")
@@ -107,6 +109,12 @@ def dynamic_genes(
     min_cells, least = as_whole("min_cells", min_cells, 2), as_number("min_difference", min_difference)
     if not 0 <= least < np.inf:
         raise ValueError(f"min_difference: expected 0 or more, found {min_difference!r}. Next: leave it out.")
+    how = recorded_normalisation(adata)
+    if how.found.startswith("scaled"):
+        raise ValueError(
+            "adata: expected counts or log-normalised expression, found scaled values. Next: put counts into X, or "
+            "isost.pp.embed(adata, layer=...) with the layer of counts."
+        )
     labels = labels_of(adata, key, mapping)
     moments = moments_by_stage(adata, stage, labels.code, len(known), len(labels.names))
     parts = [_organ(adata, moments, number, labels, known, step, relative, alpha, least, min_cells)
@@ -127,22 +135,23 @@ def dynamic_genes(
     return table
 
 
-def _ages(adata: AnnData, age_key: str) -> np.ndarray:
-    if age_key not in adata.obs:
-        raise KeyError(f"age_key: expected a column of obs ({show(adata.obs)}), found {age_key!r}. Next: name one.")
-    ages = to_numbers(adata.obs[age_key])
+def _ages(adata: AnnData, depth_key: str) -> np.ndarray:
+    if depth_key not in adata.obs:
+        raise KeyError(f"depth_key: expected a column of obs ({show(adata.obs)}), found {depth_key!r}. Next: name one.")
+    ages = to_numbers(adata.obs[depth_key])
     if isinstance(ages, list) or not np.isfinite(ages).all():
         found = show(ages) if isinstance(ages, list) else "NaN"
         raise ValueError(
-            f"adata.obs[{age_key!r}]: expected ages as numbers, found {found}. "
-            f"Next: adata.obs[{age_key!r}].map({{...}}).astype(float)."
+            f"adata.obs[{depth_key!r}]: expected ages as numbers, found {found}. "
+            f"Next: adata.obs[{depth_key!r}].map({{...}}).astype(float)."
         )
-    if len(np.unique(ages)) < _FEWEST_STAGES:
+    n_stages = len(np.unique(merged(ages)))
+    if n_stages < _FEWEST_STAGES:
         raise ValueError(
-            f"adata.obs[{age_key!r}]: expected {_FEWEST_STAGES} stages or more, found {len(np.unique(ages))}. "
+            f"adata.obs[{depth_key!r}]: expected {_FEWEST_STAGES} stages or more, found {n_stages}. "
             "Next: more stages; scanpy.tl.rank_genes_groups compares two."
         )
-    return ages
+    return merged(ages)
 
 
 def _organ(
@@ -171,14 +180,19 @@ def _organ(
     peak = ["peak", "window_start", "window_end", "height", "pval"]
     if len(there) < _FEWEST_STAGES:
         return table.assign(**dict.fromkeys(peak, np.nan), at_edge=False)
-    course, error, spread = mean, variance / n[:, None], (variance * n[:, None]).sum(axis=0) / n.sum()
-    count = n.astype(np.float64)
+    course, spread = mean, _pooled(variance, n)
+    error, count = spread / n[:, None], n.astype(np.float64)
     if relative:
-        course, error = mean - mean_rest, error + variance_rest / n_rest[:, None]
+        course, error = mean - mean_rest, error + _pooled(variance_rest, n_rest) / n_rest[:, None]
         count = 1 / (1 / n + 1 / n_rest)
     first, last = float(ages[there[0]]), float(ages[there[-1]])
     asked = np.linspace(first, last, max(round((last - first) / step), 2) + 1)
     found = Peaks.of(asked, follow(ages[there], course, count, spread, asked))
-    pval = differ(course, np.sqrt(error))
+    pval = differ(course, error, float(n.sum()))
     values = (found.age, found.start, found.stop, found.height, np.where(spread > 0, pval, 1.0))
     return table.assign(**dict(zip(peak, values, strict=True)), at_edge=found.at_edge)
+
+
+def _pooled(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Variance (G,) of cells within stages."""
+    return (variance * (n - 1)[:, None]).sum(axis=0) / (n - 1).sum()

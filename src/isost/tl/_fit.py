@@ -146,23 +146,24 @@ def fit(
     >>> fitted.section(50, rng=0).n_vars
     12
     """
+    if resume and checkpoint is None:
+        raise ValueError(
+            "resume: expected the checkpoint of the interrupted fit, found none. Next: pass checkpoint=..."
+        )
     if isinstance(depth_key, list | tuple):
         given = {"objective": objective != "bridge", "preset": preset is not None, "images": images is not None,
-                 "devices": devices != 1}  # fmt: skip
+                 "device": str(device) not in ("None", "auto", "cpu"), "devices": devices != 1}  # fmt: skip
         _check_sheet_options([name for name, differs in given.items() if differs], options)
         sheet = read_sheet(
             adata, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, use_rep=use_rep
         )
         folder = None if checkpoint is None else absolute_path(checkpoint)
-        field, said = fit_sheet(sheet, progress=progress, checkpoint=folder, resume=resume, **options)
+        asked = {name: value for name, value in options.items() if value is not None}
+        field, said = fit_sheet(sheet, progress=progress, checkpoint=folder, resume=resume, **asked)
         if folder is not None:
             clear(folder)
         return Reconstruction4D(field, said)
     settings = checked_options(options)
-    if resume and checkpoint is None:
-        raise ValueError(
-            "resume: expected the checkpoint of the interrupted fit, found none. Next: pass checkpoint=..."
-        )
     stack = read_stack(adata, section_key=section_key, spatial_key=spatial_key, depth_key=depth_key, use_rep=use_rep)
     folder = None if checkpoint is None else absolute_path(checkpoint)
     fitted = fit_read(
@@ -182,6 +183,7 @@ def _check_sheet_options(given: list[str], options: dict[str, Any]) -> None:
             f"Expected for depth and age no other options than {', '.join(SHEET_OPTIONS)}, found {', '.join(given)}. "
             "Next: leave them out, or depth_key='age'."
         )
+    checked_options(options).check()
 
 
 def as_images(features: Any) -> Images | None:

@@ -11,8 +11,8 @@ from xarray import DataArray, Dataset
 from isost._core.requests import as_number, as_whole, checked_depth
 from isost._core.stack import Stack
 from isost._logging import logger
-from isost._tools.organs import read_labels
-from isost._tools.votes import PixelGrid, count, vote
+from isost._tools.organs import Labels, read_labels
+from isost._tools.votes import PixelGrid, count, vote, votes_at
 from isost.reconstruction import Reconstruction
 
 _LEAST_SIDE = 16
@@ -32,7 +32,9 @@ def propagate_labels(
 
     The cells of the stage before and of the stage after are carried to each age, noise-free. In each pixel of a grid
     the nearest carried cells of either stage vote, with weights 1 - t and t in all, where t is the share of the way
-    from one stage to the next; the majority wins, and its share of the votes is the confidence. (Li, Bao et al. 2025
+    from one stage to the next; the majority wins, and its share of the votes is the confidence. The outline lies where
+    the distance from those of both stages is 0 in the same mean. A stage without labels has those of the nearest stages
+    with some, carried to it. (Li, Bao et al. 2025
     label the stages between profiled ones of mouse embryos in this way.)
 
     Parameters
@@ -95,6 +97,7 @@ def propagate_labels(
     stack = fitted.stack
     labels = read_labels(stack, adata, key, mapping)
     wanted = ages_between(stack, ages, step)
+    code = _every_stage(fitted, labels)
     pixels = PixelGrid.over(stack.coords[:, :2], side)
     shape = (len(wanted), side, side)
     label, confidence = np.zeros(shape, np.int16), np.empty(shape, np.float32)
@@ -102,7 +105,7 @@ def propagate_labels(
     for number, age in enumerate(wanted.tolist()):
         ballots = []
         for places, rows, weight in fitted.field.carried(age):
-            ballots.append((weight, vote(places, labels.code[rows], len(labels.names), pixels)))
+            ballots.append((weight, vote(places, code[rows], len(labels.names), pixels)))
         found, sure, proportion[number] = count(ballots)
         label[number], confidence[number] = found.reshape(side, side), sure.reshape(side, side)
     coords: dict[str, object] = {
@@ -123,6 +126,25 @@ def propagate_labels(
         attrs={"colors": list(labels.colors), "unit": stack.unit, "pixel_size": pixels.size,
                "stages": stack.depths.tolist()},
     )  # fmt: skip
+
+
+def _every_stage(fitted: Reconstruction, labels: Labels) -> np.ndarray:
+    """Label (n,) all cells: those of a stage without labels by the vote of the nearest with some, carried to it."""
+    stack, code = fitted.stack, labels.code.copy()
+    known = [k for k in range(stack.n_sections) if (code[stack.slice_of(k)] >= 0).any()]
+    for section in set(range(stack.n_sections)) - set(known):
+        before, after = [k for k in known if k < section][-1:], [k for k in known if k > section][:1]
+        z, own = float(stack.depths[section]), stack.slice_of(section)
+        total = np.zeros((own.stop - own.start, len(labels.names)))
+        for other in before + after:
+            share = votes_at(
+                fitted.field.paths.at(other, z), labels.code[stack.slice_of(other)], len(labels.names),
+                stack.coords[own, :2],
+            )  # fmt: skip
+            assert share is not None
+            total += share / abs(stack.depths[other] - z)
+        code[own] = total.argmax(axis=1)
+    return code
 
 
 def ages_between(stack: Stack, ages: Sequence[float] | np.ndarray | None, step: float) -> np.ndarray:

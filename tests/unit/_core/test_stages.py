@@ -9,7 +9,7 @@ from anndata import AnnData
 import isost
 from isost._core.requests import check_one_tissue
 from isost._core.stack import read_stack
-from isost._core.stages import Pose, align, read_growth
+from isost._core.stages import Pose, align, read_growth, tissue
 
 READ = {"section_key": "stage", "spatial_key": "spatial_stage", "depth_key": "age"}
 
@@ -107,3 +107,23 @@ def test_growth_is_read_from_a_file(stages: AnnData, tmp_path: Path) -> None:
     stages.write_h5ad(tmp_path / "stages.h5ad")
     again = read_stack(ad.read_h5ad(tmp_path / "stages.h5ad"), **READ)
     np.testing.assert_array_equal(again.growth, read_stack(stages, **READ).growth)
+
+
+def test_a_few_stray_cells_do_not_count() -> None:
+    """1 % of the cells scattered over fifteen times the width of the tissue."""
+    draw = np.random.default_rng(0)
+    disc = draw.uniform(-1.0, 1.0, (6000, 2))
+    disc = 100.0 * disc[np.hypot(*disc.T) < 1.0]
+    stray = draw.normal(0.0, 1500.0, (len(disc) // 100, 2))
+    (clean,), (dirty,) = (
+        align([(places, np.zeros((len(places), 0)))], mirror=False, turned=False)
+        for places in (disc, np.concatenate([disc, stray]))
+    )
+    assert dirty.size == pytest.approx(clean.size, rel=0.03)
+    np.testing.assert_allclose(dirty.centre, clean.centre, atol=3.0)
+
+
+def test_parts_that_lie_apart_are_tissue_if_they_are_large() -> None:
+    draw = np.random.default_rng(0)
+    first, second = draw.uniform(0.0, 100.0, (2000, 2)), draw.uniform(0.0, 50.0, (500, 2)) + [400.0, 0.0]
+    assert len(tissue(np.concatenate([first, second]))) > 2450

@@ -81,7 +81,5 @@ def test_labels_of_a_stack_come_in_its_order(stages: AnnData, fitted_stages: iso
 
 
 def test_other_cells(stages: AnnData, fitted_stages: isost.Reconstruction) -> None:
-    with pytest.raises(
-        ValueError, match=r"adata: expected the cells that were fitted on, found that 611 of 2611.*Next"
-    ):
+    with pytest.raises(ValueError, match=r"adata: expected the cells that were fitted on, found that \d+ of \d+.*Next"):
         read_labels(fitted_stages.stack, stages[:2000], "organ", None)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isost.datasets._body import GROWTH, Body
+from isost.datasets._body import GROWTH, THICKNESS, TWIST, Body
 from isost.datasets._embryo_sampling import material_grid
 
 BODY = Body(2000.0, 9.5, 15.5)
@@ -89,3 +89,50 @@ def test_a_longer_body_is_the_same_in_another_unit() -> None:
 def test_outside_the_body_and_its_ages_there_is_no_material(place: list[float]) -> None:
     assert np.isnan(BODY.to_material(np.array([place]))).all()
     assert np.isfinite(BODY.to_material(np.array([[0.0, 0.0, 12.0]]))).all()
+
+
+@pytest.mark.parametrize("w", [-0.9, -0.3, 0.5])
+def test_the_map_of_a_plane_has_an_inverse(w: float) -> None:
+    a, b = _disc(radius=0.98 * np.sqrt(1 - w**2))
+    age = np.linspace(9.5, 15.5, len(a))
+    np.testing.assert_allclose(BODY.to_material(BODY.to_physical(a, b, age, w), w), [a, b], atol=1e-9)
+
+
+def test_depths_may_differ_from_place_to_place() -> None:
+    a, b = _disc(radius=0.5)
+    w = np.linspace(-0.8, 0.8, len(a))
+    np.testing.assert_allclose(BODY.to_material(BODY.to_physical(a, b, 12.0, w), w), [a, b], atol=1e-9)
+
+
+def test_the_middle_plane_is_that_of_no_depth() -> None:
+    a, b = _disc()
+    np.testing.assert_array_equal(BODY.to_physical(a, b, 12.0, 0.0), BODY.to_physical(a, b, 12.0))
+
+
+def test_planes_narrow_to_an_end() -> None:
+    """The material of a plane is that of a ball: less of it the farther it is from the middle, alike on both sides."""
+    area = [material_grid(BODY, 12.0, w)[2].sum() for w in (0.0, 0.3, 0.6, 0.9)]
+    assert (np.diff(area) < 0).all()
+    assert material_grid(BODY, 12.0, -0.6)[2].sum() == area[2]
+    rim = BODY.to_physical(np.array([0.0]), np.array([0.85]), 12.0, 0.6)
+    assert np.isnan(BODY.to_material(rim, 0.6)).all()
+    assert np.isfinite(BODY.to_material(BODY.to_physical(np.array([0.0]), np.array([0.75]), 12.0, 0.6), 0.6)).all()
+
+
+@pytest.mark.parametrize("w", [-0.7, 0.4])
+def test_a_plane_is_twisted_and_bowed_as_a_whole(w: float) -> None:
+    """Distances in it are those in the middle plane, and the other side is twisted the other way."""
+    a, b = _disc(radius=0.6)
+    middle, plane, other = (BODY.to_physical(a, b, 12.0, one)[:, :2] for one in (0.0, w, -w))
+    angle = TWIST * w
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    off = plane - middle @ turn.T
+    np.testing.assert_allclose(off, off[:1].repeat(len(a), axis=0), atol=1e-8)
+    np.testing.assert_allclose(off[0], (other - middle @ turn)[0], atol=1e-8)
+    assert off[0, 1] > 0
+
+
+def test_it_is_as_thick_as_it_is_long() -> None:
+    """In proportion, at every age."""
+    assert BODY.thickness(9.5) == pytest.approx(THICKNESS * 1000.0)
+    np.testing.assert_allclose(BODY.thickness(15.5) / BODY.thickness(9.5), np.exp(GROWTH))

@@ -205,7 +205,8 @@ def test_a_stage_of_another_age(adata: ad.AnnData, age: float) -> None:
     [
         {"ages": [9.5]}, {"ages": [9.5, 9.5]}, {"ages": [11.0, 9.5]}, {"ages": ["a", "b"]}, {"ages": [9.5, np.nan]},
         {"ages": 3.0}, {"n_cells": 0}, {"n_genes": 1.5}, {"length": 0.0}, {"length": np.inf}, {"library_size": -1.0},
-        {"stage_effects": -0.1}, {"stage_effects": "a"},
+        {"stage_effects": -0.1}, {"stage_effects": "a"}, {"depths": []}, {"depths": [-1.0, 0.0]},
+        {"depths": [0.5, 0.2]}, {"depths": [0.0, 0.0]}, {"depths": ["a"]}, {"depths": 0.3}, {"depths": [0.0, np.nan]},
     ],
 )  # fmt: skip
 def test_impossible_parameters(options: dict[str, Any]) -> None:
@@ -216,3 +217,93 @@ def test_impossible_parameters(options: dict[str, Any]) -> None:
 def test_no_truth_of_something_else() -> None:
     with pytest.raises(KeyError, match=r"expected the parameters of an embryo phantom, found none.*Next"):
         embryo_truth(ad.AnnData(np.ones((2, 2))))
+
+
+DEPTHS = [-0.6, 0.0, 0.4]
+
+
+@pytest.fixture(scope="module")
+def deep() -> ad.AnnData:
+    return embryo([9.5, 12.5], depths=DEPTHS, n_cells=120, n_genes=12, oriented=True, rng=4)
+
+
+def test_every_stage_has_its_sections(deep: ad.AnnData) -> None:
+    body = embryo_truth(deep).body
+    for age in (9.5, 12.5):
+        found = np.unique(deep.obs.loc[deep.obs["age"] == age, "z"])
+        np.testing.assert_allclose(found, np.array(DEPTHS) * body.thickness(age))
+    assert deep.obs_names.is_unique and deep.obs["stage"].cat.categories.tolist() == ["E9.5", "E12.5"]
+    np.testing.assert_array_equal(deep.uns["embryo"]["depths"], DEPTHS)
+
+
+def test_without_depths_there_is_the_middle_plane(adata: ad.AnnData) -> None:
+    assert (adata.obs["z"] == 0.0).all()
+    same = embryo(n_cells=120, n_genes=24, depths=[0.0], rng=4)
+    assert (adata.X != same.X).nnz == 0 and adata.obs_names.equals(same.obs_names)
+
+
+def test_cells_of_all_depths_lie_as_the_truth_does(deep: ad.AnnData) -> None:
+    truth = embryo_truth(deep)
+    coords = np.column_stack([deep.obsm["spatial"], deep.obs[["z", "age"]]])
+    assert truth.inside(coords).all()
+    np.testing.assert_array_equal(truth.organ(coords), deep.obs["organ"].astype(str))
+    w = deep.obs["z"].to_numpy() / truth.body.thickness(deep.obs["age"].to_numpy())
+    found = truth.body.to_material(coords[:, [0, 1, 3]], w)
+    np.testing.assert_allclose(np.column_stack(found), deep.obsm["material"], atol=1e-6)
+    assert ((deep.obsm["material"] ** 2).sum(axis=1) + w**2 <= 1 + 1e-6).all()
+
+
+def test_numbers_of_cells_are_those_of_the_planes(deep: ad.AnnData) -> None:
+    truth = embryo_truth(deep)
+    expected = np.array([[expected_cells(truth, age, w) for w in DEPTHS] for age in (9.5, 12.5)])
+    assert expected[0, 1] == pytest.approx(120.0) and (expected[:, 0] < expected[:, 1]).all()
+    found = deep.obs.groupby(["age", "z"]).size().to_numpy().reshape(2, 3)
+    np.testing.assert_array_less(np.abs(found - expected), 4.5 * np.sqrt(expected))
+
+
+def test_all_sections_of_a_stage_lie_turned_alike(deep: ad.AnnData) -> None:
+    turned = embryo([9.5, 12.5], depths=DEPTHS, n_cells=120, n_genes=12, rng=4)
+    said = turned.uns["embryo"]
+    for number, name in enumerate(turned.obs["stage"].cat.categories):
+        cos, sin = np.cos(said["angle"][number]), np.sin(said["angle"][number])
+        own = (turned.obs["stage"] == name).to_numpy()
+        expected = deep.obsm["spatial"][own] @ np.array([[cos, -sin], [sin, cos]]).T + said["shift"][number]
+        np.testing.assert_allclose(turned.obsm["spatial"][own], expected, atol=1e-8)
+
+
+def test_the_truth_without_a_depth_is_that_of_the_middle_plane(deep: ad.AnnData) -> None:
+    truth = embryo_truth(deep)
+    flat = np.array([[0.0, 0.0, 12.0], [300.0, 100.0, 9.5], [9000.0, 0.0, 12.0]])
+    middle = np.insert(flat, 2, 0.0, axis=1)
+    assert truth.inside(middle).tolist() == truth.inside(flat).tolist() == [True, True, False]
+    np.testing.assert_array_equal(truth.expression(middle), truth.expression(flat))
+    np.testing.assert_array_equal(truth.organ(middle), truth.organ(flat))
+    beyond = middle + [0.0, 0.0, 1.01 * truth.body.thickness(12.0), 0.0]
+    assert not truth.inside(beyond).any() and np.isnan(truth.expression(beyond)).all()
+
+
+def test_the_truth_is_the_mean_of_cells_about_a_place_at_any_depth(deep: ad.AnnData) -> None:
+    truth = embryo_truth(deep)
+    cells = truth.sample_stage(11.3, depth=0.5, n=40_000, count_noise=False, rng=0)
+    near = np.linalg.norm(cells.obsm["spatial"] - np.median(cells.obsm["spatial"], axis=0), axis=1) < 60.0
+    assert near.sum() > 80
+    found = cells.X[near]
+    coords = np.column_stack([cells.obsm["spatial"][near], cells.obs.loc[near, ["z", "age"]]])
+    known, error = truth.expression(coords), found.std(axis=0) / np.sqrt(near.sum())
+    assert (np.abs(found.mean(axis=0) - known.mean(axis=0)) < 4.5 * error + 1e-5).all()
+
+
+def test_a_stage_is_sampled_at_a_depth(deep: ad.AnnData) -> None:
+    truth = embryo_truth(deep)
+    cells = truth.sample_stage(11.0, depth=-0.5, n=70, rng=1)
+    assert cells.shape == (70, 12)
+    np.testing.assert_allclose(cells.obs["z"], -0.5 * truth.body.thickness(11.0))
+    middle = truth.sample_stage(11.0, n=70, rng=1)
+    assert (middle.obs["z"] == 0.0).all()
+    assert (truth.sample_stage(11.0, depth=0.0, n=70, rng=1).X != middle.X).nnz == 0
+
+
+@pytest.mark.parametrize("depth", [-1.0, 1.0, 3.0, float("nan")])
+def test_a_stage_at_another_depth(deep: ad.AnnData, depth: float) -> None:
+    with pytest.raises(ValueError, match=r"depth: expected above -1 and below 1, found .*Next"):
+        embryo_truth(deep).sample_stage(12.0, depth=depth)

@@ -273,3 +273,20 @@ def test_real_sections(data_dir: Path) -> None:
     axes = isost.pl.sections(adata, "Gad1")
     assert [ax.get_title() for ax in axes] == [f"z = {z} µm" for z in (0, 50, 100, 150, 200)]
     assert sum(len(positions(ax)) for ax in axes) == adata.n_obs
+
+
+@pytest.mark.parametrize(
+    ("key", "titles"),
+    [
+        ("age", ["age = −20", "age = 5.5", "age = 40"]),
+        ("z", ["z = −20 µm", "z = 5.5 µm", "z = 40 µm"]),
+        (None, ["z = −20 µm", "z = 5.5 µm", "z = 40 µm"]),
+    ],
+)
+def test_titles_say_what_the_depth_is(stack: AnnData, key: str | None, titles: list[str]) -> None:
+    """An age has no unit that is known."""
+    if key is not None:
+        stack.obs[key] = stack.obsm["spatial"][:, 2]
+        stack.obsm["spatial"] = stack.obsm["spatial"][:, :2]
+    axes = isost.pl.sections(stack, depth_key=key)
+    assert [ax.get_title() for ax in axes] == titles

@@ -145,3 +145,76 @@ def test_ages_that_are_no_numbers(stages: AnnData) -> None:
 def test_another_type() -> None:
     with pytest.raises(TypeError, match=r"AnnData.*found ndarray"):
         align_stages(np.ones((3, 2)))
+
+
+@pytest.fixture
+def deep(stages: AnnData) -> AnnData:
+    """Each stage with depths of its own, as if its cells were of several sections."""
+    stages.obs["z"] = np.random.default_rng(0).choice([-40.0, 0.0, 60.0], stages.n_obs) * stages.obs["age"]
+    return stages
+
+
+def test_depths_are_scaled_like_the_plane(deep: AnnData) -> None:
+    before = deep.obs["z"].copy()
+    align_stages(deep, z_key="z")
+    said = deep.uns["spatial_stage"]
+    for name, size in zip(said["stages"], said["size"], strict=True):
+        own = _rows(deep, name)
+        np.testing.assert_allclose(deep.obs["z_stage"][own], before[own] * said["size_common"] / size)
+    np.testing.assert_array_equal(deep.obs["z"], before)
+
+
+def test_depths_do_not_change_the_plane(deep: AnnData) -> None:
+    before = deep.obsm["spatial_stage"].copy()
+    align_stages(deep, z_key="z")
+    np.testing.assert_array_equal(deep.obsm["spatial_stage"], before)
+
+
+def test_a_body_measured_in_another_unit_has_the_same_proportions(deep: AnnData) -> None:
+    align_stages(deep, z_key="z")
+    depth, plane = deep.obs["z_stage"].copy(), deep.obsm["spatial_stage"].copy()
+    deep.obsm["spatial"] *= 1000.0
+    deep.obs["z"] *= 1000.0
+    align_stages(deep, z_key="z")
+    np.testing.assert_allclose(deep.obs["z_stage"], 1000.0 * depth)
+    np.testing.assert_allclose(deep.obsm["spatial_stage"], 1000.0 * plane)
+
+
+def test_depths_are_written_on_request_only(deep: AnnData) -> None:
+    columns = list(deep.obs.columns)
+    align_stages(deep)
+    assert list(deep.obs.columns) == columns
+    align_stages(deep, z_key="z", key_added="frame")
+    assert list(deep.obs.columns) == [*columns, "z_stage"]
+
+
+def test_depths_that_are_not_there(deep: AnnData) -> None:
+    with pytest.raises(KeyError, match=r"z_key: expected a column of obs.*found 'depth'.*Next: name one of these"):
+        align_stages(deep, z_key="depth")
+
+
+@pytest.mark.parametrize("bad", ["deep", np.nan, np.inf])
+def test_depths_that_are_no_numbers(deep: AnnData, bad: Any) -> None:
+    before = deep.obsm["spatial_stage"].copy()
+    deep.obs["z"] = deep.obs["z"].astype(object).where(np.arange(deep.n_obs) != 3, bad)
+    with pytest.raises(ValueError, match=r"adata\.obs\['z'\]: expected depths as numbers, found .*Next"):
+        align_stages(deep, z_key="z")
+    assert "z_stage" not in deep.obs
+    np.testing.assert_array_equal(deep.obsm["spatial_stage"], before)
+
+
+def test_a_representation_that_is_not_finite(stages: AnnData) -> None:
+    stages.obsm["X_pca"] = stages.obsm["X_pca"].copy()
+    stages.obsm["X_pca"][3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"obsm\['X_pca'\]: expected finite values, found others.*Next"):
+        align_stages(stages)
+
+
+def test_a_stage_at_one_place(stages: AnnData) -> None:
+    own = _rows(stages, "E11")
+    stages.obsm["spatial"] = stages.obsm["spatial"].copy()
+    stages.obsm["spatial"][own] = [1.0, 2.0]
+    with pytest.raises(
+        ValueError, match=r"expected cells of each stage at different x and y, found the same in .*Next"
+    ):
+        align_stages(stages)
