@@ -154,7 +154,7 @@ def read_sheet(
         raise problems.error("The sections cannot be read")
     frame = pd.DataFrame(places, columns=["depth", "age"]).groupby(names, sort=False)
     middle = frame.median().sort_values(["age", "depth"])
-    _check_sections(middle, frame["age"].nunique(), keys, problems)
+    _check_sections(middle, keys, problems)
     if problems:
         raise problems.error("The sections cannot be read")
     at = middle.to_numpy()
@@ -188,7 +188,7 @@ def _numbers(adata: AnnData, key: str, problems: Problems) -> np.ndarray | None:
 def _names(
     adata: AnnData, section_key: str | None, keys: list[str], places: np.ndarray, problems: Problems
 ) -> np.ndarray:
-    """Name (n,) the section of each cell: by a column, or by its depth and age."""
+    """Name (n,) the section of each cell: by a column within its stage, or by its depth and age."""
     if section_key is None or (section_key == SECTION_KEY and section_key not in adata.obs):
         return np.array([f"{keys[1]} {age!r}, {keys[0]} {z!r}" for z, age in places.tolist()])
     if section_key not in adata.obs:
@@ -199,14 +199,11 @@ def _names(
     if column.isna().any():
         problems.add(f"adata.obs[{section_key!r}]", expected="the section of every cell",
                      found=f"{column.isna().sum()} cells without one", next="leave these cells out")  # fmt: skip
-    return column.astype(str).to_numpy()
+    return np.array([f"{keys[1]} {age!r}, {name}" for age, name in zip(places[:, 1].tolist(), column, strict=True)])
 
 
-def _check_sections(middle: pd.DataFrame, n_ages: pd.Series, keys: list[str], problems: Problems) -> None:
-    """Note sections of several ages, or at one place, or that do not spread over both depth and age."""
-    if (n_ages > 1).any():
-        problems.add("section_key", expected=f"one {keys[1]} for each section",
-                     found=f"several in {show(n_ages.index[n_ages > 1])}", next="look at the column")  # fmt: skip
+def _check_sections(middle: pd.DataFrame, keys: list[str], problems: Problems) -> None:
+    """Note sections at one place, or that do not spread over both depth and age."""
     same = middle.duplicated(keep=False)
     if same.any():
         problems.add("section_key", expected=f"one section at each {keys[0]} and {keys[1]}",

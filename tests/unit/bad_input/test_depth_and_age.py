@@ -62,7 +62,7 @@ def test_sections_of_too_few_cells(adata: AnnData, the_problem: Callable[..., st
     few = np.flatnonzero((adata.obs["age"] == 11.0) & (adata.obs["z"] == 50.0))[:4]
     kept = np.r_[few, np.flatnonzero((adata.obs["age"] == 9.5) | (adata.obs["z"] != 50.0))]
     problem = the_problem(lambda: isost.tl.fit(adata[kept].copy(), **KEYS))
-    assert "expected at least 10 cells in every section" in problem and "'age 11, z 50' with 4" in problem
+    assert "expected at least 10 cells in every section" in problem and "'age 11.0, s2' with 4" in problem
 
 
 def test_a_representation_that_is_not_there(adata: AnnData, the_problem: Callable[..., str]) -> None:
@@ -96,3 +96,18 @@ def test_all_options_that_mean_nothing_are_said_at_once(adata: AnnData) -> None:
 def test_something_else_than_an_anndata() -> None:
     with pytest.raises(TypeError, match=r"expected an AnnData, found ndarray\. Next"):
         isost.tl.fit(np.ones((3, 2)), **KEYS)
+
+
+def test_a_column_of_sections_that_is_not_there(adata: AnnData, the_problem: Callable[..., str]) -> None:
+    assert "'nope'" in the_problem(lambda: isost.tl.fit(adata, section_key="nope", **KEYS))
+
+
+def test_resuming_without_a_checkpoint(adata: AnnData) -> None:
+    with pytest.raises(ValueError, match="resume: expected the checkpoint"):
+        isost.tl.fit(adata, resume=True, **KEYS)
+
+
+@pytest.mark.parametrize("options", [{"n_candidates": 0}, {"feature_weight": -1.0}, {"feature_weight": float("nan")}])
+def test_impossible_options_of_the_couplings(adata: AnnData, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="The fit cannot run with these options"):
+        isost.tl.fit(adata, **options, **KEYS)
