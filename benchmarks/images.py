@@ -16,6 +16,7 @@ Useless images are noise, and those of another tissue. Scores, means over the he
   it is the sampling of the cells that it is measured with.
 - true nmse: squared error of the field at the cells, in units of the variance, against what is true of them; of the
   brain of the genes that follow what images show of it, and of those of unseen regions.
+- coverage: of 90 % intervals of the means of bins.
 - dice: overlap of occupied bins; higher at, of the held-out sections, those where it is above that without images.
 - titration: `isost.tl.section_titration` with images, of a bending phantom of 13 sections; means over the sections that
   are scored at every step (as measured).
@@ -235,7 +236,7 @@ def run(case: Case, about: dict[str, Any]) -> list[dict[str, Any]]:
         )
         records.append(about | {
             "fitted on": name, "followed": fitted.params.get("images", {}).get("followed", False),
-            "nmse": scores["nmse"].mean(), "true nmse": true[0], "unseen": true[1], "dice": scores["dice"].mean(),
+            "nmse": scores["nmse"].mean(), "true nmse": true[0], "unseen": true[1], "dice": scores["dice"].mean(), "coverage": scores["coverage"].mean(),
             "higher": int((scores["dice"] > pd.Series(records[0]["each"])).sum()) if records else 0,
             "of": len(scores), "seconds": perf_counter() - started, "each": scores["dice"].to_dict(),
         })  # fmt: skip
@@ -298,7 +299,7 @@ def main() -> None:
     show(frame)
     means = frame.groupby(["tissue", "fitted on"], sort=False)
     show(
-        means[["nmse", "true nmse", "unseen", "dice", "seconds"]]
+        means[["nmse", "true nmse", "unseen", "dice", "coverage", "seconds"]]
         .mean()
         .join(means[["higher", "of"]].sum())
         .reset_index()
