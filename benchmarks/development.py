@@ -342,7 +342,9 @@ def main() -> None:
     if records["organs"]:
         show(pd.DataFrame(records["organs"]).groupby("organ", sort=False).mean().drop(columns="seed").reset_index())
     if records["genes"]:
-        frame = pd.DataFrame(records["genes"]).assign(near=lambda one: one["error"] <= 0.2)
+        frame = pd.DataFrame(records["genes"]).assign(
+            near=lambda one: (one["error"] <= 0.2).where(one["error"].notna()).astype(float)
+        )
         about = {"found": ("found", "mean"), "within 0.2 day": ("near", "mean"), "mean error": ("error", "mean"),
                  "largest error": ("error", "max"), "pairs": ("gene", "size")}  # fmt: skip
         show(frame.groupby("kind").agg(**about).reset_index())

@@ -236,7 +236,8 @@ def run(case: Case, about: dict[str, Any]) -> list[dict[str, Any]]:
         )
         records.append(about | {
             "fitted on": name, "followed": fitted.params.get("images", {}).get("followed", False),
-            "nmse": scores["nmse"].mean(), "true nmse": true[0], "unseen": true[1], "dice": scores["dice"].mean(), "coverage": scores["coverage"].mean(),
+            "nmse": scores["nmse"].mean(), "true nmse": true[0], "unseen": true[1], "dice": scores["dice"].mean(),
+            "coverage": scores["coverage"].mean(),
             "higher": int((scores["dice"] > pd.Series(records[0]["each"])).sum()) if records else 0,
             "of": len(scores), "seconds": perf_counter() - started, "each": scores["dice"].to_dict(),
         })  # fmt: skip
