@@ -160,8 +160,10 @@ def _inside(stack: Stack, z: np.ndarray) -> np.ndarray:
     slack = 1e-9 * (high - low)  # of rounding in the caller's arithmetic
     outside = ~((z >= low - slack) & (z <= high + slack))
     if outside.any():
+        what = f"z: expected depths inside the stack, {low:g} to {high:g} {stack.unit}"
+        if stack.growth is not None:
+            what = f"age: expected one of the stages or between, {low:g} to {high:g}"
         raise ValueError(
-            f"z: expected depths inside the stack, {low:g} to {high:g} {stack.unit}, found "
-            f"{', '.join(f'{value:g}' for value in z[outside][:3])}. Next: ask within that range."
+            f"{what}, found {', '.join(f'{value:g}' for value in z[outside][:3])}. Next: ask within that range."
         )
     return np.clip(z, stack.depths[0], stack.depths[-1])
