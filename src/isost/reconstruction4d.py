@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, concat
 
-from isost._core.checks import show, to_numbers
-from isost._core.positions import LARGEST_COORDINATE
+from isost._core.checks import to_numbers
 from isost._core.random import Rng, torch_generator
-from isost._core.requests import as_number, as_whole, decoder_of
+from isost._core.requests import as_number, as_places, as_whole, decoder_of
 from isost._core.tables import cells_obs, make_table
 from isost._core.voxelize import join
 from isost._time.field import SheetField
@@ -213,22 +212,7 @@ class Reconstruction4D:
         >>> fitted.expression([[0.0, 0.0, 50.0, 10.5]], genes=["marker_2"]).shape
         (1, 1)
         """
-        try:
-            places = to_numbers(np.asarray(coords))
-        except ValueError as error:  # rows of different lengths
-            raise TypeError(f"coords: expected numbers (n, 4), found {error}. Next: x, y, depth and age.") from error
-        if isinstance(places, list):
-            raise TypeError(f"coords: expected numbers (n, 4), found {show(places)}. Next: x, y, depth and age.")
-        if places.ndim != 2 or places.shape[1] != 4:
-            raise ValueError(
-                f"coords: expected shape (n, 4), found {places.shape}. Next: numpy.column_stack([x, y, z, age])."
-            )
-        near = (np.abs(places) <= LARGEST_COORDINATE).all(axis=1)
-        if not near.all():
-            raise ValueError(
-                f"coords: expected places within {LARGEST_COORDINATE:g}, found {(~near).sum()} of {len(places)} with "
-                f"NaN, infinity or beyond. Next: coords[(abs(coords) <= {LARGEST_COORDINATE:g}).all(axis=1)]."
-            )
+        places = as_places(coords, "x, y, z, age")
         places[:, 2:] = self._inside(places[:, 2:])
         stack = self.sheet.stack
         index = None if genes is None else decoder_of(stack).index(genes)

@@ -58,6 +58,14 @@ def _read_plane(adata: AnnData, spatial_key: str, depth_key: str | None, problem
 
 
 def _read_depth(adata: AnnData, depth_key: str, problems: Problems) -> np.ndarray | None:
+    if not isinstance(depth_key, str):
+        problems.add(
+            "depth_key",
+            expected="the name of one column of adata.obs",
+            found=f"{depth_key!r}",
+            next="name one; two, of depth and age, are for isost.tl.fit alone",
+        )
+        return None
     where = f"adata.obs[{depth_key!r}]"
     if depth_key not in adata.obs:
         columns = f"the columns {show(adata.obs)}"

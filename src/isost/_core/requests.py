@@ -23,26 +23,43 @@ def checked_places(stack: Stack, coords: np.ndarray) -> np.ndarray:
     ValueError
         If the shape is another, a place is NaN, infinite or beyond any tissue, or a depth lies outside the stack.
     """
+    places = as_places(coords, "x, y, z")
+    places[:, 2] = _inside(stack, places[:, 2])
+    return places
+
+
+def as_places(coords: np.ndarray, columns: str) -> np.ndarray:
+    """Make float64 (n, number of the named columns) of places.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+    ValueError
+        If the shape is another, or a place is NaN, infinite or beyond any tissue.
+    """
+    n = columns.count(",") + 1
     try:
         places = to_numbers(np.asarray(coords))
     except ValueError as error:  # rows of different lengths
         raise TypeError(
-            f"coords: expected numbers (n, 3), found {error}. Next: numpy.column_stack([x, y, z])."
+            f"coords: expected numbers (n, {n}), found {error}. Next: numpy.column_stack([{columns}])."
         ) from error
     if isinstance(places, list):
         raise TypeError(
-            f"coords: expected numbers (n, 3), found {show(places)} in {type(coords).__name__}. "
-            "Next: numpy.column_stack([x, y, z])."
+            f"coords: expected numbers (n, {n}), found {show(places)} in {type(coords).__name__}. "
+            f"Next: numpy.column_stack([{columns}])."
         )
-    if places.ndim != 2 or places.shape[1] != 3:
-        raise ValueError(f"coords: expected shape (n, 3), found {places.shape}. Next: numpy.column_stack([x, y, z]).")
+    if places.ndim != 2 or places.shape[1] != n:
+        raise ValueError(
+            f"coords: expected shape (n, {n}), found {places.shape}. Next: numpy.column_stack([{columns}])."
+        )
     near = (np.abs(places) <= LARGEST_COORDINATE).all(axis=1)
     if not near.all():
         raise ValueError(
             f"coords: expected places within {LARGEST_COORDINATE:g}, found {(~near).sum()} of {len(places)} with NaN, "
             f"infinity or beyond. Next: coords[(abs(coords) <= {LARGEST_COORDINATE:g}).all(axis=1)]."
         )
-    places[:, 2] = _inside(stack, places[:, 2])
     return places
 
 

@@ -8,18 +8,19 @@ of x, y, depth and age (`isost._core.gaussian`), the distance along the last two
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy import linalg
 from scipy.spatial import cKDTree
 
-from isost._core.carry import Cells, thin
+from isost._core.carry import Cells, as_measured, thin
 from isost._core.covariance import MAX_GROUPS, Hyperparameters, Problem, aggregate, maximise, spacing_of
 from isost._core.exact import FewCells
 from isost._core.gap import smooth_shift
 from isost._core.gaussian import Planes
+from isost._core.voxelize import join
 from isost._time.sheet import Sheet
 
 _ROUNDS, _CLOSE = 12, 1e-3  # of the way back to the frame, until places move by so many spacings
@@ -110,24 +111,16 @@ class SheetField:
         """Draw cells of a section from those of the sections about it, each by its weight."""
         stack, parts = self.sheet.stack, []
         for k, weight in self.sheet.about(z, age).items():
-            rows = np.arange(stack.starts[k], stack.starts[k + 1])
-            at = np.broadcast_to([z, age], (len(rows), 2))
-            own = np.broadcast_to(self.sheet.at[k], (len(rows), 2))
-            place = self.place[rows]
-            if np.array_equal(at[0], own[0]):
-                parts.append((stack.coords[rows, :2], stack.features[rows], k, rows, weight))
-                continue
-            change = self.at(place, at)[0] - self.at(place, own)[0]
-            features = stack.features[rows] + change[:, : stack.n_features]
-            parts.append((place - self.displacement(place, at), features, k, rows, weight))
-        cells = Cells(
-            np.column_stack([np.concatenate([part[0] for part in parts]), np.full(sum(len(p[3]) for p in parts), z)]),
-            np.concatenate([part[1] for part in parts]).astype(np.float32),
-            np.concatenate([np.full(len(part[3]), part[2]) for part in parts]),
-            np.concatenate([part[3] for part in parts]),
-            np.concatenate([np.full(len(part[3]), part[4], np.float32) for part in parts]),
-        )
-        return thin(cells, generator, n)
+            cells = as_measured(stack, k, z)
+            at = np.broadcast_to([z, age], (len(cells.row), 2))
+            own = np.broadcast_to(self.sheet.at[k], at.shape)
+            if not np.array_equal(at[0], own[0]):
+                place = self.place[cells.row]
+                change = self.at(place, at)[0] - self.at(place, own)[0]
+                cells.coords[:, :2] = place - self.displacement(place, at)
+                cells = replace(cells, features=cells.features + change[:, : stack.n_features])
+            parts.append(replace(cells, weight=np.float32(weight) * cells.weight))
+        return thin(join(parts), generator, n)
 
     def without(self, section: int) -> SheetField:
         """Leave the cells of a section out; displacements and covariance stay."""

@@ -11,6 +11,7 @@ from isost._logging import logger
 from isost._tools.descent import descend
 from isost._tools.organs import read_labels
 from isost.reconstruction import Reconstruction
+from isost.tl._propagate_labels import check_along_age
 
 
 def growth(
@@ -70,10 +71,7 @@ def growth(
     True
     """
     started = perf_counter()
-    if not isinstance(fitted, Reconstruction):
-        raise TypeError(
-            f"fitted: expected what isost.tl.fit returns, found {type(fitted).__name__}. Next: isost.tl.fit(adata)."
-        )
+    check_along_age(fitted)
     stack, labels = fitted.stack, read_labels(fitted.stack, adata, key, mapping)
     rows = []
     for gap in range(stack.n_sections - 1):

@@ -89,10 +89,7 @@ def propagate_labels(
     ((2, 64, 64), ['brain', 'heart', 'kidney', 'liver', 'spinal cord', 'trunk'])
     """
     started = perf_counter()
-    if not isinstance(fitted, Reconstruction):
-        raise TypeError(
-            f"fitted: expected what isost.tl.fit returns, found {type(fitted).__name__}. Next: isost.tl.fit(adata)."
-        )
+    check_along_age(fitted)
     side = as_whole("grid", grid, _LEAST_SIDE)
     stack = fitted.stack
     labels = read_labels(stack, adata, key, mapping)
@@ -126,6 +123,21 @@ def propagate_labels(
         attrs={"colors": list(labels.colors), "unit": stack.unit, "pixel_size": pixels.size,
                "stages": stack.depths.tolist()},
     )  # fmt: skip
+
+
+def check_along_age(fitted: Reconstruction) -> None:
+    """Refuse anything but a fit along one depth, or age.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if not isinstance(fitted, Reconstruction):
+        raise TypeError(
+            f"fitted: expected what isost.tl.fit returns for one depth_key, found {type(fitted).__name__}. "
+            "Next: isost.tl.fit(adata, depth_key='age')."
+        )
 
 
 def _every_stage(fitted: Reconstruction, labels: Labels) -> np.ndarray:

@@ -111,3 +111,16 @@ def test_resuming_without_a_checkpoint(adata: AnnData) -> None:
 def test_impossible_options_of_the_couplings(adata: AnnData, options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="The fit cannot run with these options"):
         isost.tl.fit(adata, **options, **KEYS)
+
+
+@pytest.mark.parametrize("tool", [isost.tl.cross_validate, isost.tl.reconstruct, isost.tl.section_titration])
+def test_two_depth_keys_where_one_is_meant(adata: AnnData, tool: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match=r"depth_key: expected the name of one column.*\n.*Next: name one; two"):
+        tool(adata, depth_key=["z", "age"])
+
+
+@pytest.mark.parametrize("tool", [isost.tl.growth, isost.tl.propagate_labels])
+def test_tools_along_age_of_a_fit_over_depth_too(adata: AnnData, tool: Callable[..., object]) -> None:
+    over_both = isost.tl.fit(adata, **KEYS)
+    with pytest.raises(TypeError, match=r"fitted: expected .* for one depth_key, found Reconstruction4D.*Next"):
+        tool(over_both, adata, key="section")

@@ -74,7 +74,9 @@ def test_order_of_cells_does_not_matter(table: pd.DataFrame, fitted_stages: Reco
 
 
 def test_bad_requests(fitted_stages: Reconstruction, stages: AnnData) -> None:
-    with pytest.raises(TypeError, match="fitted: expected what isost.tl.fit returns, found AnnData.*Next"):
+    with pytest.raises(
+        TypeError, match="fitted: expected what isost.tl.fit returns for one depth_key, found AnnData.*Next"
+    ):
         growth(stages, stages, key="organ")
     with pytest.raises(KeyError, match="key: expected a column of obs.*'nope'.*Next"):
         growth(fitted_stages, stages, key="nope")

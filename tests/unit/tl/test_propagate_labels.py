@@ -170,7 +170,9 @@ def test_bad_requests(
 
 
 def test_other_types(fitted_stages: Reconstruction, stages: AnnData) -> None:
-    with pytest.raises(TypeError, match="fitted: expected what isost.tl.fit returns, found AnnData.*Next"):
+    with pytest.raises(
+        TypeError, match="fitted: expected what isost.tl.fit returns for one depth_key, found AnnData.*Next"
+    ):
         propagate_labels(stages, stages, key="organ")
     with pytest.raises(TypeError, match=r"AnnData.*found int"):
         propagate_labels(fitted_stages, 3, key="organ")
