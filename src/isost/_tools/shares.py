@@ -36,6 +36,18 @@ def shares_by_group(groups: pd.Categorical, parts: pd.DataFrame) -> tuple[pd.Dat
     return totals.div(totals.sum(axis=1), axis=0), each.size()
 
 
+def log2_enrichment(shares: pd.DataFrame, sizes: pd.Series, overall: pd.Series) -> pd.DataFrame:
+    """Log2 of the shares of groups (rows) to those `overall`, with one cell of that composition added to each group.
+
+    It is finite where a share is 0, and NaN where that overall is 0.
+    """
+    whole = overall.to_numpy(dtype=np.float64)
+    n = sizes.to_numpy(dtype=np.float64)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (shares.to_numpy() * n + whole) / ((n + 1.0) * whole)
+        return pd.DataFrame(np.log2(ratio), shares.index, shares.columns)
+
+
 def correlate_shares(shares: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:
     """Pearson correlation with a reference over the categories of each common group, and over all of them at once.
 

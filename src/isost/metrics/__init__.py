@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from isost.metrics._cells import density_correlation, dice, score_cells
     from isost.metrics._composition import composition_similarity
     from isost.metrics._distance import chamfer_distance, energy_distance, sinkhorn_divergence
+    from isost.metrics._domains import domains
     from isost.metrics._errors import minmax_mse, normalised_mse
     from isost.metrics._field import gene_correlation, score_field
     from isost.metrics._intervals import crps_normal, interval_coverage, interval_width
@@ -24,6 +25,7 @@ _MODULES = {
     "crps_normal": "_intervals",
     "density_correlation": "_cells",
     "dice": "_cells",
+    "domains": "_domains",
     "energy_distance": "_distance",
     "gene_correlation": "_field",
     "interval_coverage": "_intervals",
@@ -47,6 +49,7 @@ __all__ = [
     "crps_normal",
     "density_correlation",
     "dice",
+    "domains",
     "energy_distance",
     "gene_correlation",
     "interval_coverage",

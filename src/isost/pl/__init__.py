@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from isost.pl._clusters import clusters
     from isost.pl._compare import compare
     from isost.pl._composition import composition
+    from isost.pl._composition_difference import composition_difference
     from isost.pl._cross_validation import cross_validation
+    from isost.pl._domain_graph import domain_graph
+    from isost.pl._domain_markers import domain_markers
     from isost.pl._enrichment import enrichment
     from isost.pl._morph import morph
     from isost.pl._napari import napari
@@ -31,7 +34,10 @@ __all__ = [
     "clusters",
     "compare",
     "composition",
+    "composition_difference",
     "cross_validation",
+    "domain_graph",
+    "domain_markers",
     "enrichment",
     "morph",
     "napari",

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isost.tl._composition import composition
+    from isost.tl._composition_difference import composition_difference
     from isost.tl._cross_validate import cross_validate
+    from isost.tl._domain_graph import domain_graph
+    from isost.tl._domain_markers import domain_markers
     from isost.tl._dynamic_genes import dynamic_genes
     from isost.tl._enrichment import enrichment
     from isost.tl._fit import fit
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "composition",
+    "composition_difference",
     "cross_validate",
+    "domain_graph",
+    "domain_markers",
     "dynamic_genes",
     "enrichment",
     "fit",

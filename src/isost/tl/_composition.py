@@ -12,7 +12,7 @@ from isost._core.checks import show
 from isost._core.requests import as_whole
 from isost._core.units import read_unit
 from isost._tools.annotate import category_colors
-from isost._tools.shares import correlate_shares, depth_bins, shares_by_group
+from isost._tools.shares import correlate_shares, depth_bins, log2_enrichment, shares_by_group
 from isost._tools.targets import positions_of, table_of
 
 
@@ -55,9 +55,13 @@ def composition(
     pandas.DataFrame
         Shares, a row a group and a column a label in the order of its categories; rows sum to 1, and groups without
         cells are left out. The index is named `groupby`; of slices it holds their middles. In ``attrs``: ``n``, the
-        cells with a label of each group; ``colors`` of the labels; ``unit`` of depth; and with a `reference`
-        ``pearson``: the correlation with it over the labels of each common group (``groups``) and over all of these
-        (``overall``). `isost.pl.composition` plots it.
+        cells with a label of each group; ``colors`` of the labels; ``unit`` of depth; ``overall``: the share of each
+        label of all labelled cells, also those without a group; ``log2_enrichment``: of each group, log2 of a label's
+        share there to that in the tissue, ``pandas.DataFrame(shares.attrs["log2_enrichment"]).T`` as a table. To each
+        group one cell of the tissue's mean composition is added, so that it is finite where a label is absent and goes
+        to 0 in groups of few cells; it is NaN of labels that no cell has. With a `reference`, ``pearson``: the
+        correlation with it over the labels of each common group (``groups``) and over all of these (``overall``).
+        `isost.pl.composition` plots it.
 
     Raises
     ------
@@ -75,6 +79,10 @@ def composition(
     >>> shares = isost.tl.composition(adata, key="domain", groupby="section")
     >>> shares.shape, shares.index.tolist()
     ((3, 5), ['s1', 's2', 's3'])
+    >>> types = isost.tl.composition(adata, key="cell_type", groupby="domain")
+    >>> enriched = types.attrs["log2_enrichment"]["nucleus"]
+    >>> max(enriched, key=enriched.get) in types.columns
+    True
     >>> halves = isost.tl.composition(adata, key="domain", bins=[0, 50, 100])
     >>> halves.index.tolist()
     [25.0, 75.0]
@@ -89,7 +97,11 @@ def composition(
             "Next: look at obs, or give other bins."
         )
     shares.index.name, shares.columns.name = groupby, key
+    overall = parts.sum() / parts.to_numpy().sum()
+    log2 = log2_enrichment(shares, sizes, overall)
     shares.attrs = {
+        "overall": {str(label): float(share) for label, share in overall.items()},
+        "log2_enrichment": {str(group): row.to_dict() for group, row in log2.iterrows()},
         "n": {str(group): int(size) for group, size in sizes.items()},
         "colors": list(category_colors(table, key, shares.shape[1])),
         "unit": _unit(data),

@@ -47,3 +47,26 @@ def test_errors(shares: pd.DataFrame) -> None:
     shares.index = pd.Index(["s1", "s2", "s3"])
     with pytest.raises(ValueError, match="kind: expected 'bar'.*found 'area'.*Next"):
         composition(shares, kind="area")
+
+
+def test_the_tissue_stands_before_the_groups(shares: pd.DataFrame) -> None:
+    shares.index = pd.Index(["s1", "s2", "s10"], name="section")
+    shares.attrs["overall"] = {"neuron": 0.6, "glia": 0.4}
+    ax = composition(shares, reference=True)
+    assert [bar.get_height() for bar in ax.containers[0]] == [0.6, 0.2, 0.5, 1.0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["tissue", "s1", "s2", "s10"]
+    first, second = ax.containers[0][:2]
+    assert second.get_x() - first.get_x() > 1.2, "a little apart"
+    low, high = ax.get_xlim()
+    assert low < first.get_x() and high > ax.containers[0][-1].get_x()
+    assert composition(shares).containers[0][0].get_height() == 0.2
+
+
+def test_bars_of_depths_beside_the_tissue(shares: pd.DataFrame) -> None:
+    shares.attrs["overall"] = {"neuron": 0.6, "glia": 0.4}
+    assert [label.get_text() for label in composition(shares, reference=True).get_xticklabels()][:2] == ["tissue", "5"]
+    with pytest.raises(ValueError, match="reference: expected bars.*found kind='area'. Next"):
+        composition(shares, kind="area", reference=True)
+    del shares.attrs["overall"]
+    with pytest.raises(ValueError, match="reference: expected bars.*found none. Next"):
+        composition(shares, kind="bar", reference=True)

@@ -79,3 +79,34 @@ def test_order_of_cells_does_not_matter(adata: AnnData) -> None:
 def test_errors(adata: AnnData, options, error, message) -> None:
     with pytest.raises(error, match=message):
         composition(adata, **options)
+
+
+def test_beside_the_tissue(adata: AnnData) -> None:
+    shares = composition(adata, key="kind", groupby="section")
+    assert shares.attrs["overall"] == pytest.approx({"c": 1 / 7, "b": 3 / 7, "a": 3 / 7})
+    log2 = shares.attrs["log2_enrichment"]
+    # of 3 cells with a label in s1, and one of the tissue's mean composition, c has 1/7, b 1 + 3/7 and a 2 + 3/7
+    assert log2["s1"] == pytest.approx({"c": np.log2(1 / 4), "b": np.log2(10 / 12), "a": np.log2(17 / 12)})
+    assert log2["s10"]["b"] == pytest.approx(np.log2((2 + 3 / 7) / 5 / (3 / 7)))
+    assert pd.DataFrame(log2).T.shape == (2, 3)
+
+
+def test_the_tissue_holds_cells_without_a_group(adata: AnnData) -> None:
+    adata.obs["region"] = [None] * 4 + ["r"] * 4
+    shares = composition(adata, key="kind", groupby="region")
+    assert shares.attrs["overall"] == pytest.approx({"c": 1 / 7, "b": 3 / 7, "a": 3 / 7})
+
+
+def test_enrichment_of_a_group_that_is_the_tissue_is_none(adata: AnnData) -> None:
+    adata.obs["all"] = "all"
+    log2 = composition(adata, key="kind", groupby="all").attrs["log2_enrichment"]["all"]
+    assert np.allclose(list(log2.values()), 0)
+    adata.obs["kind"] = adata.obs["kind"].cat.add_categories("never")
+    found = composition(adata, key="kind", groupby="section").attrs
+    assert found["overall"]["never"] == 0 and np.isnan(found["log2_enrichment"]["s1"]["never"])
+
+
+def test_enrichment_by_probabilities(adata: AnnData) -> None:
+    attrs = composition(adata, key="kind", groupby="section", use_probabilities=True).attrs
+    assert attrs["overall"] == pytest.approx({"c": 0.1, "b": 0.2, "a": 0.7})
+    assert np.allclose(list(attrs["log2_enrichment"]["s1"].values()), 0)

@@ -87,3 +87,34 @@ def test_errors_say_what_to_do(tested: AnnData, sets: dict, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "gseapy.stats", None)
     with pytest.raises(ImportError, match="pip install"):
         isost.tl.enrichment(tested, sets)
+
+
+@pytest.fixture
+def markers() -> pd.DataFrame:
+    """100 genes in two domains; of "L1" the first 20 are markers, of "L2" none."""
+    names = [f"G{k}" for k in range(100)]
+    parts = [pd.DataFrame({"domain": name, "gene": names, "score": np.linspace(9, -9, 100), "marker": False})
+             for name in ("L1", "L2")]  # fmt: skip
+    parts[0].loc[:19, "marker"] = True
+    return pd.concat(parts, ignore_index=True).sample(frac=1.0, random_state=0)
+
+
+def test_markers_of_a_domain(tested: AnnData, markers: pd.DataFrame, sets: dict) -> None:
+    found = isost.tl.enrichment(markers, sets, domain="L1")
+    pd.testing.assert_frame_equal(found, isost.tl.enrichment(tested, sets))
+    assert isost.tl.enrichment(markers, sets, domain="L1", n_top=5)["overlap"].sum() == 0
+    assert isost.tl.enrichment(markers, sets, domain="L1", n_top=14)["overlap"].sum() == 2, "from the highest score"
+
+
+def test_errors_of_markers(tested: AnnData, markers: pd.DataFrame, sets: dict) -> None:
+    for domain in (None, "L9"):
+        with pytest.raises(ValueError, match=f"domain: expected one of.*found {domain!r}. Next"):
+            isost.tl.enrichment(markers, sets, domain=domain)
+    with pytest.raises(ValueError, match="domain: expected markers of 'L2', found none among 100 genes. Next"):
+        isost.tl.enrichment(markers, sets, domain="L2")
+    with pytest.raises(ValueError, match="expected all genes that were tested.*markers alone.*Next"):
+        isost.tl.enrichment(markers[markers["marker"]], sets, domain="L1")
+    with pytest.raises(ValueError, match="without 'domain', 'gene'.*Next"):
+        isost.tl.enrichment(pd.DataFrame({"score": [1.0]}), sets, domain="L1")
+    with pytest.raises(ValueError, match="domain: expected it with what.*found AnnData. Next"):
+        isost.tl.enrichment(tested, sets, domain="L1")
