@@ -9,10 +9,22 @@ if TYPE_CHECKING:
     from isost import datasets, get, metrics, pl, pp, tl
     from isost.reconstruction import Reconstruction
     from isost.reconstruction4d import Reconstruction4D
+    from isost.spatial_domains import SpatialDomains
 
 __version__ = "0.1.0"
 
-__all__ = ["Reconstruction", "Reconstruction4D", "__version__", "datasets", "get", "metrics", "pl", "pp", "tl"]
+__all__ = [
+    "Reconstruction",
+    "Reconstruction4D",
+    "SpatialDomains",
+    "__version__",
+    "datasets",
+    "get",
+    "metrics",
+    "pl",
+    "pp",
+    "tl",
+]
 
 _NAMESPACES = ("datasets", "get", "metrics", "pl", "pp", "tl")
 
@@ -25,6 +37,8 @@ def __getattr__(name: str) -> Any:
         return import_module("isost.reconstruction").Reconstruction
     if name == "Reconstruction4D":
         return import_module("isost.reconstruction4d").Reconstruction4D
+    if name == "SpatialDomains":
+        return import_module("isost.spatial_domains").SpatialDomains
     raise AttributeError(f"module 'isost' has no attribute {name!r}")
 
 

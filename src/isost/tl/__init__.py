@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from isost.tl._reconstruct import reconstruct
     from isost.tl._section_titration import section_titration
     from isost.tl._spatial_clusters import spatial_clusters
+    from isost.tl._spatial_domains import spatial_domains
     from isost.tl._spatial_features import spatial_features
     from isost.tl._to_neuroglancer import to_neuroglancer
     from isost.tl._to_ome_zarr import to_ome_zarr
@@ -43,6 +44,7 @@ __all__ = [
     "reconstruct",
     "section_titration",
     "spatial_clusters",
+    "spatial_domains",
     "spatial_features",
     "to_neuroglancer",
     "to_ome_zarr",

@@ -1,0 +1,89 @@
+"""What the networks see of expression: each gene centred, and scaled by how much it varies in space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+_COLUMNS = 256  # genes at a time
+_CLIP = 10.0  # standard deviations
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Expression of the chosen genes as the networks take it, made dense a few rows at a time.
+
+    Attributes
+    ----------
+    matrix
+        (n, p) float32, dense or CSR: log-normalised.
+    mean, scale
+        (p,) that is taken off, and multiplied by: weight over standard deviation.
+    weight
+        (p,) of the genes; also bounds what a single cell can say, ten standard deviations.
+    """
+
+    matrix: Any
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """(m, p) float32 of some cells."""
+        block = self.matrix[index]
+        x = ((block.toarray() if sparse.issparse(block) else np.asarray(block)) - self.mean) * self.scale
+        return np.clip(x, -_CLIP * self.weight, _CLIP * self.weight).astype(np.float32)
+
+
+def moments(matrix: Any, sample: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """(S, G) mean and variance of each gene in each sample."""
+    which = sparse.csr_matrix((np.ones(len(sample)), (sample, np.arange(len(sample)))), (n_samples, len(sample)))
+    size = np.maximum(np.bincount(sample, minlength=n_samples), 1)[:, None]
+    mean = np.asarray(_dense(which @ matrix)) / size
+    square = matrix.multiply(matrix) if sparse.issparse(matrix) else np.square(matrix)
+    variance = np.asarray(_dense(which @ square)) / size - mean**2
+    return mean, np.maximum(variance, 0.0)
+
+
+def autocorrelation(
+    matrix: Any, graph: sparse.csr_matrix, sample: np.ndarray, mean: np.ndarray, variance: np.ndarray
+) -> np.ndarray:
+    """(G,) Moran's I of each gene, rows of the graph summing to 1, each sample centred and scaled by itself.
+
+    0 for a gene that does not vary.
+    """
+    degree = np.asarray(graph.sum(axis=1)).ravel().astype(np.float64)
+    has = degree > 0
+    steps = sparse.diags(1 / np.maximum(degree, 1)) @ graph.astype(np.float64)
+    columns = matrix.tocsc() if sparse.issparse(matrix) else matrix
+    found = np.zeros(matrix.shape[1])
+    spread = np.sqrt(variance)
+    for start in range(0, matrix.shape[1], _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        block = np.asarray(_dense(columns[:, part]), dtype=np.float64) - mean[sample, part]
+        scale = spread[:, part][sample]
+        block = np.divide(block, scale, out=np.zeros_like(block), where=scale > 1e-8)
+        found[part] = (block * (steps @ block))[has].sum(axis=0) / max(int(has.sum()), 1)
+    return found
+
+
+def correlations(features: Features, rng: np.random.Generator, most: int = 20_000) -> np.ndarray:
+    """(p, p) Pearson correlation of the genes, over cells drawn at random."""
+    rows = np.sort(rng.choice(len(features), min(most, len(features)), replace=False))
+    x = features.rows(rows)
+    x = x - x.mean(axis=0)
+    spread = np.sqrt((x**2).mean(axis=0))
+    x = np.divide(x, spread, out=np.zeros_like(x), where=spread > 1e-8)
+    found = (x.T @ x / len(x)).astype(np.float64)
+    np.fill_diagonal(found, 1.0)
+    return np.clip(found, -1.0, 1.0)
+
+
+def _dense(block: Any) -> Any:
+    return block.toarray() if sparse.issparse(block) else block

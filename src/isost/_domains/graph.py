@@ -1,0 +1,130 @@
+"""Spatial graphs: which cells lie next to each other, in each sample by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import Delaunay, QhullError, cKDTree
+
+_LONGEST = 3.0  # edges, in median lengths: longer ones span gaps and the hull
+_BETWEEN = 3  # nearest cells in each of the two sections beside a cell's own
+_LEVELS = 0.05  # of the cells: with fewer depths than that, cells lie in sections
+_EVEN = 0.02  # spread of the distances to the nearest place, relative, on a lattice
+_REACH = 1.05  # of the lattice's spacing, where a place's neighbours end
+_MOST = 32  # neighbours of a place of a lattice that are looked at
+
+
+def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | None = None) -> sparse.csr_matrix:
+    """Connect neighbours.
+
+    Cells of a plane, or of a volume, are joined by Delaunay's triangulation, without edges longer than three median
+    ones; places of a lattice (spots, voxels) with those one spacing away. Cells of a stack of sections, whose depth has
+    but a few values, are joined within each section, and with the three nearest cells (in x, y) of the sections
+    above and below it.
+
+    Parameters
+    ----------
+    coords
+        (n, 2) or (n, 3).
+    sample
+        (n,) int; no edge leads from one sample to another.
+    n_neighbors
+        Take so many nearest cells instead, in both directions.
+
+    Returns
+    -------
+    (n, n) bool, symmetric, without a diagonal. Where a sample has a single place, it has no edges.
+    """
+    parts = []
+    for rows in _groups(sample):
+        place = coords[rows]
+        flat = place[:, np.ptp(place, axis=0) > 0] if len(place) else place
+        levels = _levels(place)
+        if len(rows) < 2:
+            continue
+        if levels is not None:
+            pairs = _stack_pairs(place, levels, n_neighbors)
+        else:
+            pairs = _pairs(flat, n_neighbors)
+        parts.append(rows[pairs])
+    pairs = np.concatenate(parts) if parts else np.zeros((0, 2), dtype=np.int64)
+    n = len(coords)
+    graph = sparse.csr_matrix((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    graph = (graph + graph.T).astype(bool)
+    graph.setdiag(False)
+    graph.eliminate_zeros()
+    return graph.tocsr()
+
+
+def _groups(sample: np.ndarray) -> Iterator[np.ndarray]:
+    for number in np.unique(sample):
+        yield np.flatnonzero(sample == number)
+
+
+def _levels(place: np.ndarray) -> np.ndarray | None:
+    """(n,) the section of each cell of a stack; None in a plane, in a volume, and on a lattice."""
+    if place.shape[1] < 3 or np.ptp(place[:, 2]) == 0:
+        return None
+    depths, level = np.unique(place[:, 2], return_inverse=True)
+    if len(depths) > max(2, _LEVELS * len(place)) or _spacing(place) is not None:
+        return None
+    return level
+
+
+def _pairs(place: np.ndarray, n_neighbors: int | None) -> np.ndarray:
+    """(m, 2) neighbours among places (n, d), each pair once or twice."""
+    if place.shape[1] == 0:
+        return np.zeros((0, 2), dtype=np.int64)  # all in one spot
+    if n_neighbors is not None:
+        return _nearest(place, place, n_neighbors, own=True)
+    spacing = _spacing(place)
+    if spacing is not None:
+        return cKDTree(place).query_pairs(_REACH * spacing, output_type="ndarray").astype(np.int64)
+    return _triangulated(place)
+
+
+def _spacing(place: np.ndarray) -> float | None:
+    """Distance between neighbours on a lattice, square or hexagonal; None where distances are uneven."""
+    if len(place) < 10:
+        return None
+    nearest = cKDTree(place).query(place, k=2)[0][:, 1]
+    middle = float(np.median(nearest))
+    low, high = np.quantile(nearest, [0.05, 0.95])
+    return middle if middle > 0 and high - low < _EVEN * middle else None
+
+
+def _triangulated(place: np.ndarray) -> np.ndarray:
+    try:
+        corners = Delaunay(place, qhull_options="QJ Qbb" if place.shape[1] > 2 else None).simplices
+    except (QhullError, ValueError):  # on a line, or too few
+        return _nearest(place, place, min(6, len(place) - 1), own=True)
+    sides = [corners[:, [i, j]] for i in range(corners.shape[1]) for j in range(i)]
+    pairs = np.unique(np.sort(np.concatenate(sides), axis=1), axis=0).astype(np.int64)
+    length = np.linalg.norm(place[pairs[:, 0]] - place[pairs[:, 1]], axis=1)
+    return pairs[length <= _LONGEST * np.median(length)]
+
+
+def _stack_pairs(place: np.ndarray, level: np.ndarray, n_neighbors: int | None) -> np.ndarray:
+    found, sections = [], [np.flatnonzero(level == number) for number in range(level.max() + 1)]
+    for rows in sections:
+        if len(rows) > 1:
+            found.append(rows[_pairs(place[rows, :2], n_neighbors)])
+    for lower, upper in zip(sections[:-1], sections[1:], strict=True):
+        for one, other in ((lower, upper), (upper, lower)):
+            pairs = _nearest(place[one, :2], place[other, :2], _BETWEEN, own=False)
+            found.append(np.column_stack([one[pairs[:, 0]], other[pairs[:, 1]]]))
+    return np.concatenate(found)
+
+
+def _nearest(asked: np.ndarray, among: np.ndarray, k: int, *, own: bool) -> np.ndarray:
+    """(m, 2) each asked place with its k nearest; of one cloud, other than itself; far ones are left out."""
+    count = min(k + own, len(among))
+    distance, near = cKDTree(among).query(asked, k=np.arange(1, count + 1))
+    rows = np.repeat(np.arange(len(asked)), count)
+    pairs, length = np.column_stack([rows, near.ravel()]), distance.ravel()
+    if own:
+        return pairs[pairs[:, 0] != pairs[:, 1]]
+    reach = _LONGEST * max(float(np.median(length)), 1e-300)
+    return pairs[length <= reach]

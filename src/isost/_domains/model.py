@@ -1,0 +1,191 @@
+"""Fitted spatial domains: networks, their mixtures, and what of expression they take; arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.spatial import cKDTree
+from sklearn.mixture import GaussianMixture
+
+from isost._core.checks import show
+from isost._core.graph import along_curve
+from isost._core.normalise import Normalisation
+from isost._domains.consensus import joint_shares
+from isost._domains.features import Features, moments
+from isost._domains.graph import spatial_graph
+from isost._domains.mixture import Components
+from isost._domains.network import DualBranch
+from isost._domains.patches import Patches
+from isost._domains.tissue import Tissue
+from isost._domains.train import latents
+
+_CELLS = 4096  # of a step
+_SMALLEST = 1e-6  # standard deviation of a gene that counts
+
+
+@dataclass(frozen=True, eq=False)
+class Genes:
+    """What the networks take of expression.
+
+    Attributes
+    ----------
+    names
+        Of the p genes.
+    how
+        Normalisation.
+    mean, deviation
+        (p,) over the cells of the fit, corrected where there were batches.
+    weight
+        (p,) root of Moran's I, in units of the root mean square.
+    """
+
+    names: list[str]
+    how: Normalisation
+    mean: np.ndarray
+    deviation: np.ndarray
+    weight: np.ndarray
+
+    def features(self, tissue: Tissue) -> Features:
+        """Take the genes out of a tissue.
+
+        Raises
+        ------
+        ValueError
+            If some are missing.
+        """
+        at = {name: column for column, name in enumerate(tissue.genes)}
+        missing = [name for name in self.names if name not in at]
+        if missing:
+            raise ValueError(
+                f"adata: expected the {len(self.names)} genes that the domains were fitted on, found {len(missing)} of "
+                f"them missing ({show(missing)}). Next: fit on the genes that all sections share."
+            )
+        columns = [at[name] for name in self.names]
+        scale = np.divide(self.weight, self.deviation, out=np.zeros_like(self.weight), where=self.deviation > _SMALLEST)
+        return Features(tissue.matrix[:, columns], self.mean, scale, self.weight)
+
+    def aligned(self, tissue: Tissue) -> Features:
+        """Take the genes out of a tissue that was not fitted on; each batch gets their mean and deviation."""
+        features = self.features(tissue)
+        n_batches = int(tissue.batch.max()) + 1
+        mean, variance = moments(features.matrix, tissue.batch, n_batches)
+        own = np.sqrt(variance)
+        ratio = np.divide(self.deviation, own, out=np.ones_like(own), where=own > _SMALLEST)
+        moved = features.matrix.toarray() if sparse.issparse(features.matrix) else np.array(features.matrix)
+        for number in range(n_batches):
+            rows = tissue.batch == number
+            moved[rows] = (moved[rows] - mean[number]) * ratio[number] + self.mean
+        return Features(moved.astype(np.float32), features.mean, features.scale, features.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One network with the components of its latents, the mixture of its domains and which common ones they are."""
+
+    network: DualBranch
+    components: Components
+    mixture: GaussianMixture
+    matched: np.ndarray
+
+    def shares(self, z: np.ndarray) -> np.ndarray:
+        """(n, K) of each cell in the domains of this network."""
+        return self.mixture.predict_proba(self.components.scores(z.astype(np.float64)))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Latents of all networks, brought together (n, q) float32, and domains (n,) with their shares (n, K)."""
+
+    spatial: np.ndarray
+    intrinsic: np.ndarray | None
+    joint: np.ndarray
+    codes: np.ndarray
+    shares: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """Everything that a fit learned.
+
+    Attributes
+    ----------
+    together
+        Components of the latents of all networks side by side: spatial, intrinsic where there are any, and joint.
+    order
+        (K,) number of each common domain, by size.
+    history, info
+        JSON-able: losses of each network, and how it was fitted.
+    """
+
+    genes: Genes
+    members: list[Member]
+    together: dict[str, Components]
+    order: np.ndarray
+    history: list[dict[str, list[float]]] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_domains(self) -> int:
+        return len(self.order)
+
+    def find(self, tissue: Tissue, n_neighbors: int | None, device: torch.device) -> Found:
+        """Look for the domains in a tissue that was not fitted on."""
+        patches = tissue_patches(tissue_graph(tissue, n_neighbors), tissue)
+        features = self.genes.features(tissue) if not self.info["batches"] else self.genes.aligned(tissue)
+        return self.of_latents([latents(member.network, features, patches, device) for member in self.members])
+
+    def of_latents(self, each: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]]) -> Found:
+        """Look for the domains where the latents of each network are known."""
+        kinds = {name: beside([parts[k] for parts in each]) for k, name in enumerate(KINDS)}
+        scores = {
+            name: self.together[name].scores(values.astype(np.float64)).astype(np.float32)
+            for name, values in kinds.items()
+            if values is not None
+        }
+        own = [member.shares(parts[2]) for member, parts in zip(self.members, each, strict=True)]
+        shares = joint_shares(own, np.array([member.matched for member in self.members]))
+        ordered = np.empty_like(shares)
+        ordered[:, self.order] = shares
+        return Found(scores["spatial"], scores.get("intrinsic"), scores["joint"], ordered.argmax(axis=1), ordered)
+
+
+KINDS = ("spatial", "intrinsic", "joint")
+
+
+def beside(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Latents of all networks (n, N d), side by side; None where there are none."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known, axis=1) if known else None
+
+
+def tissue_patches(graph: sparse.csr_matrix, tissue: Tissue) -> Patches:
+    """Divide the cells of a graph for the steps of a training, one sample after the other."""
+    parts = [np.flatnonzero(tissue.sample == number) for number in np.unique(tissue.sample)]
+    order = np.concatenate([rows[along_curve(tissue.coords[rows])] for rows in parts])
+    return Patches(graph, order, _CELLS)
+
+
+def tissue_graph(tissue: Tissue, n_neighbors: int | None) -> sparse.csr_matrix:
+    """Connect the neighbours of a tissue."""
+    return spatial_graph(tissue.coords, tissue.sample, n_neighbors)
+
+
+def refined(codes: np.ndarray, tissue: Tissue, n_votes: int, n_domains: int) -> np.ndarray:
+    """(n,) the domain of most of a cell and its `n_votes` nearest in its sample; of equals, its own."""
+    if n_votes == 0:
+        return codes
+    found = codes.copy()
+    for number in np.unique(tissue.sample):
+        rows = np.flatnonzero(tissue.sample == number)
+        near = cKDTree(tissue.coords[rows]).query(tissue.coords[rows], k=np.arange(1, min(n_votes + 1, len(rows)) + 1))
+        votes = np.zeros((len(rows), n_domains))
+        for column in near[1].T:
+            votes[np.arange(len(rows)), codes[rows[column]]] += 1
+        votes[np.arange(len(rows)), codes[rows]] += 0.5
+        found[rows] = votes.argmax(axis=1)
+    return found

@@ -1,0 +1,291 @@
+"""Fitted spatial domains: look for them in other sections, save and load them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, Self
+
+import torch
+from anndata import AnnData
+
+from isost._core.checks import show
+from isost._core.fit import choose_device
+from isost._core.random import Rng, torch_generator
+from isost._core.requests import as_number, as_whole
+from isost._domains.fit import FitOptions, fit_domains
+from isost._domains.model import Domains, Found, refined
+from isost._domains.store import load_domains, save_domains
+from isost._domains.tissue import Tissue, read_tissue
+from isost._domains.train import TrainOptions
+from isost._logging import logger
+from isost._tools.annotate import annotate
+from isost.pl._palette import palette
+
+
+class SpatialDomains:
+    """Spatial domains that were fitted: apply them to other sections, save and load them.
+
+    Make one by `SpatialDomains.fit`; `isost.tl.spatial_domains` fits and writes in one call.
+
+    Attributes
+    ----------
+    domains
+        Networks, mixtures and what of expression they take.
+    params
+        How they were fitted; JSON-able.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.phantom(n_sections=2, n_cells=150, n_genes=20)
+    >>> one, other = (adata[adata.obs["section"] == name].copy() for name in ("s1", "s2"))
+    >>> fitted = isost.SpatialDomains.fit(one, n_domains=3, n_networks=2, epochs=10, progress=False)
+    >>> fitted
+    SpatialDomains of 3 domains by 2 networks on 20 genes
+    >>> fitted.annotate(other)
+    >>> other.obs["spatial_domain"].cat.categories.tolist()
+    ['0', '1', '2']
+    """
+
+    def __init__(self, domains: Domains, params: dict[str, Any]) -> None:
+        self.domains = domains
+        self.params = params
+
+    def __repr__(self) -> str:
+        return (
+            f"SpatialDomains of {self.domains.n_domains} domains by {len(self.domains.members)} networks on "
+            f"{len(self.domains.genes.names)} genes"
+        )
+
+    @classmethod
+    def fit(cls, adata: AnnData, *, n_domains: int | None = None, **options: Any) -> Self:
+        """Fit spatial domains, without writing to `adata`.
+
+        Parameters
+        ----------
+        adata
+            Cells, spots or voxels with positions.
+        n_domains
+            Their number; None for the lowest Bayesian information criterion.
+        **options
+            Of `isost.tl.spatial_domains`, but those that say what is written.
+
+        Returns
+        -------
+        SpatialDomains
+
+        Raises
+        ------
+        TypeError
+            If an option is unknown or of another type.
+        ValueError
+            As `isost.tl.spatial_domains`.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
+        SpatialDomains of 2 domains by 1 networks on 20 genes
+        """
+        return fit_and_find(cls, adata, n_domains=n_domains, **options)[0]
+
+    def annotate(
+        self, adata: AnnData, *, layer: str | None = None, spatial_key: str = "spatial", batch_key: str | None = None,
+        sample_key: str | None = None, n_votes: int | None = None, key_added: str = "spatial_domain",
+        rep_added: str = "X_domains", device: str | torch.device | None = None,
+    ) -> None:  # fmt: skip
+        """Write the domains of other cells.
+
+        They need the genes of the fit, measured and normalised alike. Where it was fitted with batches, each batch of
+        `adata` (all of it without `batch_key`) is given the mean and the spread of each gene that the fit had: it has
+        to hold the same kinds of cells in shares that are not too different.
+
+        Parameters
+        ----------
+        adata
+            Cells with positions in the unit of the fit; results are written to it.
+        layer, spatial_key, batch_key, sample_key, n_votes, key_added, rep_added, device
+            See `isost.tl.spatial_domains`; `n_votes` as in the fit by default.
+
+        Returns
+        -------
+        None. Writes what `isost.tl.spatial_domains` writes.
+
+        Raises
+        ------
+        ValueError
+            If genes of the fit are missing, or as `isost.tl.spatial_domains`.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> fitted = isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
+        >>> fitted.annotate(adata, key_added="domain_again")
+        >>> adata.obsm["X_domains"].shape
+        (150, 30)
+        """
+        check_own(adata)
+        tissue = read_tissue(
+            adata, layer=layer, spatial_key=spatial_key, batch_key=batch_key, sample_key=sample_key,
+            how=self.domains.genes.how, correct=False,
+        )  # fmt: skip
+        found = self.domains.find(tissue, self.params["n_neighbors"], choose_device(device))
+        votes = self.params["n_votes"] if n_votes is None else as_whole("n_votes", n_votes, 0)
+        write_domains(adata, found, tissue, self.params | {"n_votes": votes}, key_added, rep_added, self.domains)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Save to a folder: JSON, npz and weights, written beside and moved into place.
+
+        Parameters
+        ----------
+        path
+            Folder, which is made.
+        overwrite
+            Replace one that was saved before.
+
+        Returns
+        -------
+        None.
+
+        Raises
+        ------
+        FileExistsError
+            If there is something and `overwrite` is False.
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> fitted = isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
+        >>> fitted.save("domains")
+        """
+        save_domains(self.domains, self.params, path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load what `save` wrote.
+
+        Parameters
+        ----------
+        path
+            The folder.
+
+        Returns
+        -------
+        SpatialDomains
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is something else, or damaged.
+
+        Examples
+        --------
+        >>> import isost
+        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> fitted = isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
+        >>> fitted.save("domains_to_load")
+        >>> isost.SpatialDomains.load("domains_to_load")
+        SpatialDomains of 2 domains by 1 networks on 20 genes
+        """
+        return cls(*load_domains(path))
+
+
+def fit_and_find(
+    cls: type[SpatialDomains], adata: AnnData, *, n_domains: int | None = None,
+    variant: Literal["dual", "spatial"] = "dual", layer: str | None = None, spatial_key: str = "spatial",
+    batch_key: str | None = None, sample_key: str | None = None, n_neighbors: int | None = None,
+    n_top_genes: int | None = 1000, gene_map: Literal["transport", "random"] = "transport", n_networks: int = 5,
+    n_latent: int = 32, epochs: int = 400, mask_rate: float = 0.5, temperature: float = 0.5, contrast: float = 3.0,
+    project_conflicts: bool = True, n_comps: int = 30, covariance: Literal["tied", "full"] = "tied", n_init: int = 64,
+    n_votes: int = 6, device: str | torch.device | None = None, rng: Rng = 0, progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None, resume: bool = False,
+) -> tuple[Any, Found, Tissue]:  # fmt: skip
+    """Fit, and look at the same cells; see `isost.tl.spatial_domains` for the options."""
+    for name, value, known in (("variant", variant, ("dual", "spatial")), ("covariance", covariance, ("tied", "full")),
+                               ("gene_map", gene_map, ("transport", "random"))):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {show(known)}, found {value!r}. Next: {name}={known[0]!r}.")
+    _check_shares(mask_rate=mask_rate, temperature=temperature, contrast=contrast)
+    train = TrainOptions(
+        epochs=as_whole("epochs", epochs, 1), mask_rate=float(mask_rate), temperature=float(temperature),
+        contrast=float(contrast), project=bool(project_conflicts),
+    )  # fmt: skip
+    options = FitOptions(
+        variant=variant, n_domains=None if n_domains is None else as_whole("n_domains", n_domains, 1),
+        n_networks=as_whole("n_networks", n_networks, 1),
+        n_top_genes=None if n_top_genes is None else as_whole("n_top_genes", n_top_genes, 2),
+        n_neighbors=None if n_neighbors is None else as_whole("n_neighbors", n_neighbors, 1),
+        n_latent=as_whole("n_latent", n_latent, 2), n_comps=as_whole("n_comps", n_comps, 1), covariance=covariance,
+        n_init=as_whole("n_init", n_init, 1), random_map=gene_map == "random", train=train,
+    )  # fmt: skip
+    votes, generator, where = as_whole("n_votes", n_votes, 0), torch_generator(rng), choose_device(device)
+    tissue = read_tissue(adata, layer=layer, spatial_key=spatial_key, batch_key=batch_key, sample_key=sample_key)
+    if options.n_domains is not None and options.n_domains > len(tissue):
+        raise ValueError(
+            f"n_domains: expected at most the {len(tissue)} cells, found {n_domains}. Next: a smaller n_domains, or "
+            "look at the subset of the cells."
+        )
+    folder = None if checkpoint is None else Path(checkpoint).expanduser().absolute()
+    domains, found, _ = fit_domains(
+        tissue, options, generator=generator, device=where, progress=progress, checkpoint=folder, resume=resume
+    )
+    domains.info["batches"] = batch_key is not None
+    params = {"variant": variant, "n_domains": domains.n_domains, "n_neighbors": options.n_neighbors,
+              "n_votes": votes, "n_networks": len(domains.members), "epochs": domains.info["epochs"],
+              "agreement": domains.info["agreement"], "covariance": covariance, "mask_rate": train.mask_rate,
+              "temperature": train.temperature, "contrast": train.contrast, "n_comps": options.n_comps,
+              "gene_map": gene_map, "project_conflicts": train.project, "device": str(where)}  # fmt: skip
+    return cls(domains, params), found, tissue
+
+
+def check_own(adata: AnnData) -> None:
+    """Refuse a view, which writing to would copy.
+
+    Raises
+    ------
+    ValueError
+        If it is one.
+    """
+    if isinstance(adata, AnnData) and adata.is_view:
+        raise ValueError(
+            "adata: expected an AnnData that owns its data, as results are written to it, found a view of another. "
+            "Next: adata = adata.copy()."
+        )
+
+
+def write_domains(
+    adata: AnnData, found: Found, tissue: Tissue, params: dict[str, Any], key_added: str, rep_added: str,
+    domains: Domains,
+) -> None:  # fmt: skip
+    """Write latents, domains, their colours and how they were found, after everything was computed."""
+    started, k = perf_counter(), domains.n_domains
+    codes = refined(found.codes, tissue, int(params["n_votes"]), k)
+    names = [str(number) for number in range(k)]
+    adata.obsm[f"{rep_added}_spatial"] = found.spatial
+    if found.intrinsic is not None:
+        adata.obsm[f"{rep_added}_intrinsic"] = found.intrinsic
+    adata.obsm[rep_added] = found.joint
+    annotate(adata, key_added, codes, names, palette(k))
+    adata.uns[key_added] = {"params": {key: value for key, value in params.items() if value is not None}}
+    if domains.info["criterion"]:
+        adata.uns[key_added]["bic"] = dict(domains.info["criterion"])
+    logger.info("spatial_domains: wrote %r, %d domains of %d cells, networks agree by %.2f (ARI); %.1f s", key_added, k,
+                len(codes), params["agreement"], perf_counter() - started)  # fmt: skip
+
+
+def _check_shares(*, mask_rate: float, temperature: float, contrast: float) -> None:
+    if not 0 < as_number("mask_rate", mask_rate) < 1:
+        raise ValueError(f"mask_rate: expected a share between 0 and 1, found {mask_rate!r}. Next: leave it out.")
+    if not 0 < as_number("temperature", temperature) < float("inf"):
+        raise ValueError(f"temperature: expected a number above 0, found {temperature!r}. Next: leave it out.")
+    if not 0 <= as_number("contrast", contrast) < float("inf"):
+        raise ValueError(f"contrast: expected 0 or a number above it, found {contrast!r}. Next: leave it out.")

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+from anndata import AnnData
+from spatialdata import SpatialData
+
+from isost._core.random import Rng
+from isost._core.voxels import read_voxels
+from isost._tools.labels_element import checked_key, write_labels
+from isost._tools.targets import VOXELS, table_of
+from isost.pl._palette import palette
+from isost.spatial_domains import SpatialDomains, check_own, fit_and_find, write_domains
+
+
+def spatial_domains(
+    data: AnnData | SpatialData,
+    *,
+    n_domains: int | None = None,
+    variant: Literal["dual", "spatial"] = "dual",
+    layer: str | None = None,
+    spatial_key: str = "spatial",
+    batch_key: str | None = None,
+    sample_key: str | None = None,
+    n_neighbors: int | None = None,
+    n_top_genes: int | None = 1000,
+    gene_map: Literal["transport", "random"] = "transport",
+    n_networks: int = 5,
+    n_latent: int = 32,
+    epochs: int = 400,
+    mask_rate: float = 0.5,
+    temperature: float = 0.5,
+    contrast: float = 3.0,
+    project_conflicts: bool = True,
+    n_comps: int = 30,
+    covariance: Literal["tied", "full"] = "tied",
+    n_init: int = 64,
+    n_votes: int = 6,
+    table_key: str = "isost_cells",
+    key_added: str = "spatial_domain",
+    rep_added: str = "X_domains",
+    device: str | torch.device | None = None,
+    rng: Rng = 0,
+    progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> None:
+    """Find spatial domains by networks over tissue space and gene space (CellScape; Yan et al., arXiv 2602.12651).
+
+    A graph attention encoder sees the cells around a cell, a convolutional one its genes on a map on which genes that
+    are expressed together lie near each other; z = W [z_spatial || z_intrinsic]. Some cells are hidden from both, and a
+    graph attention decoder has to tell their expression from their neighbours' z (scaled cosine error, exponent 3),
+    while z of neighbours is drawn together (contrastive loss with all neighbours as positives); gradients of the two
+    that conflict are projected. Domains are a mixture of Gaussians on principal components of z.
+
+    Added to the paper: genes count by the root of their Moran's I, so that noise does not drown what is spatial, and
+    several networks are trained from different seeds: a cell's domain is the one that they give it on average, their
+    domains matched with each other. How well they agree is in ``uns``: below 0.8, doubt the number of domains.
+
+    Parameters
+    ----------
+    data
+        Cells, spots or voxels with expression in `X` or a layer and positions in two or three dimensions; or what
+        `isost.tl.reconstruct` made.
+    n_domains
+        Where it is known, give it. None: the number from 1 to 15 with the lowest Bayesian information criterion, which
+        tends to be large where things change gradually.
+    variant
+        ``"dual"``, or ``"spatial"`` without the gene branch, which spots of several cells have little use for.
+    layer
+        Layer of expression; `X` by default. Counts are log-normalised, see `isost.pp.embed`.
+    spatial_key
+        Key of `obsm` of the positions (n, 2) or (n, 3). The unit does not matter, but z has that of x and y.
+    batch_key
+        Column of `obs` of what was measured apart: ComBat (through scanpy) takes out what differs between batches.
+    sample_key
+        Column of `obs` of what lies apart, such as different animals: no edge of the graph joins two samples. None:
+        the batches. For the sections of one stack, name none, or a column that is the same for all of them.
+    n_neighbors
+        Of the graph: so many nearest cells. None: the places beside it on a lattice; else Delaunay's triangulation,
+        without edges longer than three median ones, in two dimensions or three; in a stack of sections within each
+        section, and to the nearest three cells above and below.
+    n_top_genes
+        Genes with the largest Moran's I that are used; None for all that vary in space.
+    gene_map
+        ``"transport"``: by Gromov-Wasserstein of correlations and places. ``"random"``: for comparison.
+    n_networks
+        Networks that are trained.
+    n_latent
+        d of each branch and of z.
+    epochs
+        Of each network, the learning rate (Adam, 0.001) halved after each quarter. Where an epoch has several steps, of
+        about 4,096 cells, fewer: 2,000 steps or 10 epochs.
+    mask_rate
+        Share of the cells that are hidden in a step.
+    temperature
+        Of the contrastive loss.
+    contrast
+        Weight of the contrastive loss; 0 leaves it out.
+    project_conflicts
+        Whether conflicting gradients are projected (PCGrad).
+    n_comps
+        Principal components of z that the mixture sees.
+    covariance
+        ``"tied"``: one for all domains, or ``"full"``: one for each.
+    n_init
+        Starts of the mixture.
+    n_votes
+        A cell's domain becomes that of most of it and its so many nearest; 0 leaves it.
+    table_key
+        Table of a SpatialData; ``"isost_voxels"`` for the volume.
+    key_added, rep_added
+        Names to write under.
+    device
+        ``"cpu"``, ``"cuda"``, or None for a GPU where there is one.
+    rng
+        Seed or generator. The same seed gives the same domains on the same machine.
+    progress
+        Show a bar. Ctrl-C ends the training: what was learned until then is used.
+    checkpoint
+        Folder to keep the state of the training in, each quarter of a minute; removed when it is done.
+    resume
+        Go on from the checkpoint.
+
+    Returns
+    -------
+    None. Writes, in place:
+
+    `obs[key_added]`
+        Categorical ``"0"``, ``"1"``, ... from the largest domain to the smallest.
+    `obsm[f"{rep_added}_spatial"]`, `obsm[f"{rep_added}_intrinsic"]`, `obsm[rep_added]` : (n, <= n_comps) float32
+        Principal components of z_spatial, z_intrinsic and z, of all networks side by side.
+    `uns[key_added]`
+        ``params``, with ``agreement`` of the networks (mean adjusted Rand index of any two), and ``bic``.
+    `uns[f"{key_added}_colors"]`
+        Colours.
+
+    And for voxels the labels element ``isost_<key_added>``, as `isost.tl.spatial_clusters`.
+
+    Raises
+    ------
+    KeyError
+        If the table is not found.
+    TypeError
+        If an argument is of another type.
+    ValueError
+        If expression, positions or columns are missing or broken (all problems at once), no gene varies, there are
+        fewer cells than domains, an option is impossible, or a checkpoint belongs to another fit; nothing is written.
+
+    Examples
+    --------
+    >>> import isost
+    >>> adata = isost.datasets.phantom(n_sections=1, n_cells=200, n_genes=20)
+    >>> isost.tl.spatial_domains(adata, n_domains=3, n_networks=2, epochs=20, progress=False)
+    >>> adata.obs["spatial_domain"].cat.categories.tolist(), adata.obsm["X_domains"].shape
+    (['0', '1', '2'], (200, 30))
+    """
+    table = table_of(data, table_key)
+    check_own(table)
+    key_added = checked_key(data, key_added)
+    fitted, found, tissue = fit_and_find(
+        SpatialDomains, table, n_domains=n_domains, variant=variant, layer=layer, spatial_key=spatial_key,
+        batch_key=batch_key, sample_key=sample_key, n_neighbors=n_neighbors, n_top_genes=n_top_genes,
+        gene_map=gene_map, n_networks=n_networks, n_latent=n_latent, epochs=epochs, mask_rate=mask_rate,
+        temperature=temperature, contrast=contrast, project_conflicts=project_conflicts, n_comps=n_comps,
+        covariance=covariance, n_init=n_init, n_votes=n_votes, device=device, rng=rng, progress=progress,
+        checkpoint=checkpoint, resume=resume,
+    )  # fmt: skip
+    write_domains(table, found, tissue, fitted.params, key_added, rep_added, fitted.domains)
+    if isinstance(data, SpatialData) and table_key == VOXELS:
+        names = list(table.obs[key_added].cat.categories)
+        codes = table.obs[key_added].cat.codes.to_numpy()
+        write_labels(data, read_voxels(data), key_added, codes, names, palette(len(names)))
