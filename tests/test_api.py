@@ -28,6 +28,7 @@ def public_names() -> list[str]:
     return [f"{namespace}.{name}" for namespace in NAMESPACES for name in getattr(isost, namespace).__all__] + [
         "Reconstruction",
         "Reconstruction4D",
+        "SpatialDomains",
     ]
 
 

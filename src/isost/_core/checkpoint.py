@@ -81,9 +81,9 @@ class Checkpoint:
             return None
         return torch.load(self._readable / _STATE, map_location="cpu", weights_only=True)
 
-    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep the state of the training, unless one was kept a moment ago."""
-        if self._folder is not None and time.monotonic() - self._saved >= _SECONDS:
+    def keep(self, state: Callable[[], dict[str, Any]], *, now: bool = False) -> None:
+        """Keep the state of the training; unless it has to be now, not if one was kept a moment ago."""
+        if self._folder is not None and (now or time.monotonic() - self._saved >= _SECONDS):
             self._write(_STATE, lambda fresh: torch.save(state(), fresh))
             self._saved = time.monotonic()
 

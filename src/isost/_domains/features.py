@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from isost._domains.components import components
+
+_SAMPLE, _ROWS = 20_000, 50_000  # cells of a principal component analysis, and at a time
 _COLUMNS = 256  # genes at a time
 _CLIP = 10.0  # standard deviations
 
@@ -87,3 +90,14 @@ def correlations(features: Features, rng: np.random.Generator, most: int = 20_00
 
 def _dense(block: Any) -> Any:
     return block.toarray() if sparse.issparse(block) else block
+
+
+def surroundings(features: Features, graph: sparse.csr_matrix, n_comps: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, <= n_comps) principal components of expression, twice averaged over each cell and its neighbours."""
+    n = len(features)
+    some = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False))
+    axes = components(features.rows(some).astype(np.float64), n_comps, rng)
+    scores = np.concatenate([axes.scores(features.rows(rows)) for rows in np.array_split(np.arange(n), -(-n // _ROWS))])
+    near = graph.astype(np.float64) + sparse.eye_array(n, format="csr")
+    steps = sparse.diags_array(1 / np.asarray(near.sum(axis=1)).ravel()) @ near
+    return np.asarray(steps @ (steps @ scores))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from isost._core.checkpoint import Checkpoint, clear
 from isost._core.random import numpy_generator
+from isost._domains.components import components
 from isost._domains.consensus import agreement, match
-from isost._domains.features import Features, autocorrelation, correlations, moments
+from isost._domains.features import Features, autocorrelation, correlations, moments, surroundings
 from isost._domains.gene_map import place_genes
-from isost._domains.mixture import choose_number, components, fit_mixture
+from isost._domains.mixture import choose_number, evidence, fit_mixtures
 from isost._domains.model import KINDS, Domains, Found, Genes, Member, beside, tissue_graph, tissue_patches
 from isost._domains.network import DualBranch
 from isost._domains.tissue import Tissue
@@ -41,7 +43,7 @@ class FitOptions:
     n_domains
         None: by the Bayesian information criterion.
     n_networks
-        Trained one after the other; domains are what they agree on.
+        Trained one after the other; domains are what the better half agrees on.
     n_top_genes
         With the largest Moran's I; None for all.
     n_neighbors
@@ -60,7 +62,7 @@ class FitOptions:
 
     variant: str = "dual"
     n_domains: int | None = None
-    n_networks: int = 5
+    n_networks: int = 6
     n_top_genes: int | None = 1000
     n_neighbors: int | None = None
     n_latent: int = 32
@@ -107,14 +109,15 @@ def fit_domains(
             if not whole:
                 log_interrupted(number * epochs + len(training.history["contrast"]), epochs * options.n_networks)
                 break
-    members, criterion, agreed = _mixtures(networks, each, options, rng)
+    around = surroundings(features, graph, options.n_comps, rng)
+    members, kept, found = _members(networks, each, around, options, rng)
+    each, history = [each[k] for k in kept], [history[k] for k in kept]
     together = {
         name: components(side_by_side.astype(np.float64), options.n_comps, rng)
         for k, name in enumerate(KINDS)
         if (side_by_side := beside([parts[k] for parts in each])) is not None
     }
-    info = {"options": asdict(options), "epochs": epochs, "criterion": criterion, "agreement": agreed,
-            "interrupted": not whole, "n_networks": len(networks)}  # fmt: skip
+    info = found | {"options": asdict(options), "epochs": epochs, "interrupted": not whole}
     order = np.arange(len(members[0].matched))
     first = Domains(genes, members, together, order, history, info).of_latents(each)
     rank = np.argsort(np.argsort(-np.bincount(first.codes, minlength=len(order)), kind="stable"), kind="stable")
@@ -122,6 +125,8 @@ def fit_domains(
     if checkpoint is not None and whole:
         for number in range(options.n_networks):
             clear(checkpoint / f"network_{number}")
+        with suppress(OSError):  # something else is in it
+            checkpoint.rmdir()
     return domains, domains.of_latents(each), graph
 
 
@@ -158,28 +163,39 @@ def _gene_map(features: Features, options: FitOptions, rng: np.random.Generator)
     return torch.from_numpy(place), side
 
 
-def _mixtures(
-    networks: list[DualBranch], each: list[Any], options: FitOptions, rng: np.random.Generator
-) -> tuple[list[Member], dict[str, float], float]:
-    """Fit the mixture of each network, and match them; the criterion by number of domains, and how well they agree."""
+def _members(
+    networks: list[DualBranch], each: list[Any], around: np.ndarray, options: FitOptions, rng: np.random.Generator
+) -> tuple[list[Member], list[int], dict[str, Any]]:
+    """Fit the domains of each network, and keep the networks whose domains explain expression around cells best.
+
+    Of a network, too, that mixture is taken, of the likeliest from many starts, whose domains explain it best: latents
+    of neighbours are alike everywhere, so that their likelihood alone hardly tells one division of the tissue from
+    another.
+    """
     n = len(each[0][2])
     rows = np.sort(rng.choice(n, min(n, _SOME), replace=False))
     own = [components(z[rows].astype(np.float64), options.n_comps, rng) for _, _, z in each]
     scores = [part.scores(z.astype(np.float64)) for part, (_, _, z) in zip(own, each, strict=True)]
     how: dict[str, Any] = {"covariance": options.covariance, "n_init": options.n_init, "rng": rng}
-    criterion: dict[str, float] = {}
+    criterion: dict[int, float] = {}
     number = options.n_domains
     with threadpool_limits(1):  # the matrices are small: threads wait for each other
         if number is None:
-            number, found = choose_number([part[rows] for part in scores], **how)
-            criterion = {str(k): value for k, value in found.items()}
-        mixtures = [fit_mixture(part[rows], number, **how) for part in scores]
-        codes = [mixture.predict(part) for mixture, part in zip(mixtures, scores, strict=True)]
-    matched = match(codes, number)
-    others = agreement(codes)
-    pairs = others[np.triu_indices(len(codes), 1)]
-    parts = zip(networks, own, mixtures, matched, strict=True)
-    return [Member(*part) for part in parts], criterion, float(pairs.mean()) if len(pairs) else 1.0
+            number, criterion = choose_number([part[rows] for part in scores], **how)
+        best = []
+        for part in scores:
+            tried = fit_mixtures(part[rows], number, **how)
+            explained = [evidence(around[rows], mixture.predict(part[rows])) for mixture in tried]
+            best.append((max(explained), tried[int(np.argmax(explained))]))
+    order = sorted(range(len(best)), key=lambda k: -best[k][0])
+    kept = order[: max(1, -(-len(order) // 2))]
+    codes = [best[k][1].predict(scores[k]) for k in kept]
+    members = [Member(networks[k], own[k], best[k][1], to) for k, to in zip(kept, match(codes, number), strict=True)]
+    pairs = agreement(codes)[np.triu_indices(len(codes), 1)]
+    found = {"criterion": {str(k): value for k, value in criterion.items()},
+             "evidence": [best[k][0] for k in order],
+             "agreement": float(pairs.mean()) if len(pairs) else 1.0}  # fmt: skip
+    return members, kept, found
 
 
 def _epochs(epochs: int, n_blocks: int) -> int:

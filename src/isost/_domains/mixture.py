@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -16,32 +15,14 @@ _BRIEF, _LONG, _KEPT = 12, 300, 6
 _LEADING = 5
 _SOME = 4_000  # rows that the starts are tried on
 _RIDGE = 1e-6
+_SAME = 1e-4  # of the mean log-likelihood, between mixtures that are the same
 MOST = 15  # domains that are tried where their number is not given
 
 
-@dataclass(frozen=True, eq=False)
-class Components:
-    """Principal components: scores (x - mean) @ axes."""
-
-    mean: np.ndarray
-    axes: np.ndarray
-
-    def scores(self, x: np.ndarray) -> np.ndarray:
-        return (x - self.mean) @ self.axes
-
-
-def components(x: np.ndarray, n_comps: int, rng: np.random.Generator) -> Components:
-    """Fit to rows (n, d), without components that rounding made."""
-    pca = PCA(min(n_comps, *x.shape), random_state=int(rng.integers(2**31))).fit(x)
-    real = pca.explained_variance_ > 1e-9 * max(pca.explained_variance_[0], 1e-30)
-    real[0] = True
-    return Components(pca.mean_.astype(np.float64), pca.components_[real].T.astype(np.float64))
-
-
-def fit_mixture(
+def fit_mixtures(
     x: np.ndarray, n_domains: int, *, covariance: str, n_init: int, rng: np.random.Generator
-) -> GaussianMixture:
-    """Fit to (n, q) scores, the likeliest of many starts.
+) -> list[GaussianMixture]:
+    """Fit to (n, q) scores from many starts; the likeliest first, those that ended in the same place once.
 
     A start is k-means from random rows, on the scores, on the leading ones, or on all made alike; all starts climb a
     little on some of the rows, and the six best to the end on all.
@@ -59,7 +40,9 @@ def fit_mixture(
             tried.append(_climb(some, _start(some, label, n_domains), covariance, ridge, _BRIEF))
         tried.sort(key=lambda one: -one.lower_bound_)
         final = [_climb(x, one, covariance, ridge, _LONG) for one in tried[:_KEPT]]
-    return max(final, key=lambda one: one.lower_bound_)
+    final.sort(key=lambda one: -one.lower_bound_)
+    gaps = [True, *(a.lower_bound_ - b.lower_bound_ > _SAME for a, b in pairwise(final))]
+    return [one for one, apart in zip(final, gaps, strict=True) if apart]
 
 
 def _start(x: np.ndarray, label: np.ndarray, k: int) -> GaussianMixture:
@@ -95,8 +78,26 @@ def choose_number(
     """
     criterion = {
         number: float(
-            np.mean([fit_mixture(x, number, covariance=covariance, n_init=n_init, rng=rng).bic(x) for x in parts])
+            np.mean([fit_mixtures(x, number, covariance=covariance, n_init=n_init, rng=rng)[0].bic(x) for x in parts])
         )
         for number in range(1, min(MOST, len(parts[0]) // 2) + 1)
     }
     return min(criterion, key=lambda number: criterion[number]), criterion
+
+
+def evidence(x: np.ndarray, codes: np.ndarray) -> float:
+    """Say how well a division (n,) explains values (n, q).
+
+    The classification log-likelihood of Gaussians with one covariance, for a row, but for a constant:
+    -log|W| / 2 + sum of p log p, W the covariance within domains and p their shares.
+    """
+    size = np.bincount(codes)
+    present = np.flatnonzero(size)
+    means = np.zeros((len(size), x.shape[1]))
+    np.add.at(means, codes, x)
+    means[present] /= size[present, None]
+    within = x - means[codes]
+    ridge = _RIDGE * float(x.var(axis=0).max()) * np.eye(x.shape[1])
+    share = size[present] / len(codes)
+    volume = np.linalg.slogdet(within.T @ within / len(x) + ridge)[1]
+    return float(-0.5 * volume + (share * np.log(share)).sum())

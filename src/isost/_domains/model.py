@@ -15,10 +15,10 @@ from sklearn.mixture import GaussianMixture
 from isost._core.checks import show
 from isost._core.graph import along_curve
 from isost._core.normalise import Normalisation
+from isost._domains.components import Components
 from isost._domains.consensus import joint_shares
 from isost._domains.features import Features, moments
 from isost._domains.graph import spatial_graph
-from isost._domains.mixture import Components
 from isost._domains.network import DualBranch
 from isost._domains.patches import Patches
 from isost._domains.tissue import Tissue

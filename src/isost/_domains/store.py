@@ -12,7 +12,7 @@ from sklearn.mixture import GaussianMixture
 
 from isost._core.normalise import Normalisation
 from isost._core.store import BROKEN, arrays_of, damaged, npz_bytes, read_folder, write_folder
-from isost._domains.mixture import Components
+from isost._domains.components import Components
 from isost._domains.model import Domains, Genes, Member
 from isost._domains.network import DualBranch
 

@@ -94,6 +94,7 @@ class Training:
             return False
         finally:
             network.eval()
+        checkpoint.keep(lambda: self._state(parts), now=True)
         return True
 
     def _blocks(self) -> list[Block]:

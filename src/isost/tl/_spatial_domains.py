@@ -27,12 +27,12 @@ def spatial_domains(
     n_neighbors: int | None = None,
     n_top_genes: int | None = 1000,
     gene_map: Literal["transport", "random"] = "transport",
-    n_networks: int = 5,
+    n_networks: int = 6,
     n_latent: int = 32,
-    epochs: int = 400,
+    epochs: int = 200,
     mask_rate: float = 0.5,
     temperature: float = 0.5,
-    contrast: float = 3.0,
+    contrast: float = 1.0,
     project_conflicts: bool = True,
     n_comps: int = 30,
     covariance: Literal["tied", "full"] = "tied",
@@ -87,7 +87,7 @@ def spatial_domains(
     gene_map
         ``"transport"``: by Gromov-Wasserstein of correlations and places. ``"random"``: for comparison.
     n_networks
-        Networks that are trained.
+        Networks that are trained. Of these the half counts whose domains explain expression around cells best.
     n_latent
         d of each branch and of z.
     epochs
