@@ -1,0 +1,268 @@
+"""Spatial domains against labels: the networks, their parts, and simpler methods with hindsight.
+
+    ISOST_DATA_DIR=... python benchmarks/domains.py --out domains.json
+
+Writes one JSON file and prints it as Markdown tables. Everywhere the number of domains is that of the labels, and
+expression is normalised and log-transformed alike.
+
+- sections: `starmap_mpfc`, each animal by itself. `isost.tl.spatial_domains` with default settings, the mean of five
+  seeds. The others are the best of all their settings (neighbours, scaling, covariance, votes), chosen by the labels, each
+  the mean of the same seeds: what a user could reach who knew the answer.
+- joint: the three animals together, `batch_key="section"`, scored section by section.
+- stack: `merfish_hypothalamus` in three dimensions, and section by section, scored section by section.
+- phantom: the measured cells of phantoms, their planted domains.
+- ablation: parts left out, on the same sections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import squidpy as sq
+from scipy.spatial import cKDTree
+from tables import show
+
+import isost
+from isost._domains.mixture import fit_mixtures
+
+SECTIONS = ("BZ9", "BZ5", "BZ14")
+VOTES = (0, 20)
+COVARIANCES = ("tied", "full")
+NEIGHBOURS = (5, 10, 20, 40, 80)
+SHARES = (0.2, 0.5, 0.8)
+HOPS = (1, 2, 3)
+PARTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no gene branch": {"variant": "spatial"},
+    "with gene branch": {"variant": "dual"},
+    "with gene branch, random map": {"variant": "dual", "gene_map": "random"},
+    "no contrastive loss": {"contrast": 0.0},
+    "no gradient projection": {"project_conflicts": False},
+    "one network": {"n_networks": 1},
+    "no votes": {"n_votes": 0},
+}
+
+
+def read(name: str) -> ad.AnnData:
+    """Read real data."""
+    return ad.read_h5ad(Path(os.environ["ISOST_DATA_DIR"]) / f"{name}.h5ad")
+
+
+def truth_of(adata: ad.AnnData) -> np.ndarray:
+    return adata.obs["domain"].astype(str).to_numpy()
+
+
+def scores(found: np.ndarray, adata: ad.AnnData) -> dict[str, float]:
+    return isost.metrics.domains(found, truth_of(adata), coords=adata.obsm["spatial"])
+
+
+def normalised(adata: ad.AnnData) -> ad.AnnData:
+    """Copy, log-normalised as `isost.pp.embed` would."""
+    other = adata.copy()
+    if float(np.abs(other.X.data % 1).max() if hasattr(other.X, "data") else np.abs(other.X % 1).max()) == 0:
+        sc.pp.normalize_total(other)
+    sc.pp.log1p(other)
+    return other
+
+
+def ours(adata: ad.AnnData, seed: int, **options: Any) -> np.ndarray:
+    """Domains of a copy."""
+    other = adata.copy()
+    number = int(pd.unique(truth_of(adata)).size)
+    isost.tl.spatial_domains(other, n_domains=number, rng=seed, progress=False, **options)
+    return other.obs["spatial_domain"].astype(str).to_numpy()
+
+
+def mixture(x: np.ndarray, k: int, covariance: str, seed: int) -> np.ndarray:
+    """Label rows by the likeliest of 32 mixtures."""
+    rng = np.random.default_rng(seed)
+    return fit_mixtures(x, k, covariance=covariance, n_init=32, rng=rng)[0].predict(x)
+
+
+def voted(codes: np.ndarray, coords: np.ndarray, votes: int) -> np.ndarray:
+    """Give each cell the label of most of its nearest."""
+    if not votes:
+        return codes
+    near = cKDTree(coords).query(coords, k=votes + 1)[1]
+    return np.eye(codes.max() + 1)[codes][near].sum(axis=1).argmax(axis=1)
+
+
+def principal(x: np.ndarray, n_comps: int = 20) -> np.ndarray:
+    centred = x - x.mean(axis=0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, :n_comps] * size[:n_comps]
+
+
+def expressions(adata: ad.AnnData) -> Iterator[tuple[str, np.ndarray]]:
+    """Log-normalised expression, as it is and scaled gene by gene."""
+    x = np.asarray(adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X, dtype=np.float64)
+    yield "as it is", x
+    yield "scaled", np.clip((x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-8), -10, 10)
+
+
+def embeddings(adata: ad.AnnData) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Representations of simpler methods: method, setting, values."""
+    coords = adata.obsm["spatial"]
+    for how, x in expressions(adata):
+        scores_ = principal(x)
+        yield "PCA + mixture", how, scores_
+        for k in NEIGHBOURS:
+            near = cKDTree(coords).query(coords, k=k + 1)[1]
+            yield "neighbourhood mean + mixture", f"{how}, {k}", scores_[near].mean(axis=1)
+        for share, k in itertools.product(SHARES, (15, 30)):
+            yield "BANKSY-like + mixture", f"{how}, {share}, {k}", principal(banksy(x, coords, share, k))
+
+
+def banksy(x: np.ndarray, coords: np.ndarray, share: float, k: int) -> np.ndarray:
+    """Own expression, mean of neighbours and size of the gradient, side by side (after Singhal et al. 2024)."""
+    away, near = cKDTree(coords).query(coords, k=k + 1)
+    away, near = away[:, 1:], near[:, 1:]
+    weight = np.exp(-((away / np.maximum(np.median(away, axis=1)[:, None], 1e-12)) ** 2))
+    weight /= weight.sum(axis=1, keepdims=True)
+    mean = np.einsum("nk,nkg->ng", weight, x[near])
+    step = coords[near] - coords[:, None]
+    turn = np.exp(1j * np.arctan2(step[..., 1], step[..., 0]))
+    gradient = np.abs(np.einsum("nk,nkg->ng", weight * turn, x[near] - mean[:, None]))
+    parts = [np.sqrt(1 - share) * x, np.sqrt(share * 2 / 3) * mean, np.sqrt(share / 3) * gradient]
+    return np.concatenate([part - part.mean(axis=0) for part in parts], axis=1)
+
+
+def niches(adata: ad.AnnData, k: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """squidpy's niches: the mixture of CellCharter's kind, and communities of neighbourhood profiles."""
+    other = adata.copy()
+    other.obsm["spatial"] = other.obsm["spatial"][:, :2]  # a plane, for the triangulation
+    sc.pp.pca(other, n_comps=30)
+    sq.gr.spatial_neighbors(other, coord_type="generic", delaunay=True)
+    for hops in HOPS:
+        sq.gr.calculate_niche(other, flavor="cellcharter", distance=hops, aggregation="mean", n_components=k,
+                              random_state=seed)  # fmt: skip
+        yield f"cellcharter, {hops}", pd.factorize(other.obs["cellcharter_niche"])[0]
+    sc.pp.neighbors(other, random_state=seed)
+    sc.tl.leiden(other, flavor="igraph", n_iterations=2, random_state=seed)
+    for resolution in (0.02, 0.05, 0.1, 0.2, 0.4):
+        sq.gr.calculate_niche(other, flavor="neighborhood", groups="leiden", n_neighbors=15, resolutions=resolution)
+        column = next(name for name in other.obs.columns if name.startswith("nhood_niche"))
+        yield f"neighborhood, {resolution:g}", pd.factorize(other.obs[column])[0]
+        del other.obs[column]
+
+
+def simpler(adata: ad.AnnData, seeds: int) -> list[dict[str, Any]]:
+    """Every setting of every simpler method: its scores, the mean over seeds."""
+    logged, k = normalised(adata), int(pd.unique(truth_of(adata)).size)
+    records = []
+    for method, setting, values in embeddings(logged):
+        for covariance in COVARIANCES:
+            labels = [mixture(values, k, covariance, seed) for seed in range(seeds)]
+            for votes in VOTES:
+                found = [scores(voted(codes, adata.obsm["spatial"], votes), adata) for codes in labels]
+                records.append({"method": method, "setting": f"{setting}, {covariance}, {votes}", **mean_of(found)})
+    by_setting: dict[str, list[dict[str, float]]] = {}
+    for seed in range(seeds):
+        for setting, codes in niches(logged, k, seed):
+            by_setting.setdefault(setting, []).append(scores(codes, adata))
+    records += [{"method": "squidpy niches", "setting": setting, **mean_of(found)}
+                for setting, found in by_setting.items()]  # fmt: skip
+    return records
+
+
+def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def best_of(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each method the setting with the highest NMI."""
+    table = pd.DataFrame(records)
+    return table.loc[table.groupby("method", sort=False)["nmi"].idxmax()].to_dict("records")
+
+
+def sections(seeds: int) -> list[dict[str, Any]]:
+    whole, records = read("starmap_mpfc"), []
+    for name in SECTIONS:
+        part = whole[whole.obs["section"] == name].copy()
+        found = [scores(ours(part, seed), part) for seed in range(seeds)]
+        spread = {"nmi_sd": float(np.std([one["nmi"] for one in found]))}
+        records.append({"section": name, "method": "isost", "setting": "default", **mean_of(found), **spread})
+        records += [{"section": name, **one} for one in best_of(simpler(part, seeds))]
+    return records
+
+
+def joint(seeds: int) -> list[dict[str, Any]]:
+    whole, records = read("starmap_mpfc"), []
+    labels = [ours(whole, seed, batch_key="section") for seed in range(seeds)]
+    for name in SECTIONS:
+        rows = (whole.obs["section"] == name).to_numpy()
+        part = whole[rows].copy()
+        found = [scores(codes[rows], part) for codes in labels]
+        records.append({"section": name, "method": "isost, three together", **mean_of(found)})
+    return records
+
+
+def stack(seeds: int) -> list[dict[str, Any]]:
+    whole, records = read("merfish_hypothalamus"), []
+    names = whole.obs["section"].cat.categories
+    for seed in range(seeds):
+        together = ours(whole, seed)
+        for name in names:
+            rows = (whole.obs["section"] == name).to_numpy()
+            part = whole[rows].copy()
+            for method, codes in (("3D", together[rows]), ("section by section", ours(part, seed))):
+                records.append({"section": name, "seed": seed, "method": method, **scores(codes, part)})
+    return records
+
+
+def phantom(seeds: int) -> list[dict[str, Any]]:
+    records = []
+    for shape, seed in itertools.product(("still", "bending", "branching"), range(10, 10 + seeds)):
+        adata = isost.datasets.phantom(shape, rng=seed)
+        records.append({"shape": shape, "seed": seed, "method": "isost", **scores(ours(adata, seed), adata)})
+    return records
+
+
+def ablation(seeds: int) -> list[dict[str, Any]]:
+    whole, records = read("starmap_mpfc"), []
+    for name, (part_name, options) in itertools.product(SECTIONS, PARTS.items()):
+        part = whole[whole.obs["section"] == name].copy()
+        started = perf_counter()
+        found = [scores(ours(part, seed, **options), part) for seed in range(seeds)]
+        seconds = (perf_counter() - started) / seeds
+        records.append({"section": name, "part": part_name, **mean_of(found), "seconds": seconds})
+    return records
+
+
+PARTS_OF: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+    "sections": sections, "joint": joint, "stack": stack, "phantom": phantom, "ablation": ablation
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("domains.json"))
+    parser.add_argument("--only", choices=tuple(PARTS_OF), help="leave the others out")
+    parser.add_argument("--seeds", type=int, default=5)
+    asked = parser.parse_args()
+    logging.getLogger("isost").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore")  # of third parties
+    results = {}
+    for name, run in PARTS_OF.items():
+        if asked.only in (None, name):
+            results[name] = run(asked.seeds)
+            asked.out.write_text(json.dumps(results, indent=1))
+            print(f"\n{name}")
+            show(pd.DataFrame(results[name]))
+
+
+if __name__ == "__main__":
+    main()
