@@ -21,6 +21,7 @@ from isost._domains.tissue import Tissue, read_tissue
 from isost._domains.train import TrainOptions
 from isost._logging import logger
 from isost._tools.annotate import annotate
+from isost._tools.labels_element import checked_key
 from isost.pl._palette import palette
 
 
@@ -43,7 +44,7 @@ class SpatialDomains:
     >>> one, other = (adata[adata.obs["section"] == name].copy() for name in ("s1", "s2"))
     >>> fitted = isost.SpatialDomains.fit(one, n_domains=3, n_networks=2, epochs=10, progress=False)
     >>> fitted
-    SpatialDomains of 3 domains by 2 networks on 20 genes
+    SpatialDomains: 3 domains, 20 genes, networks kept: 1
     >>> fitted.annotate(other)
     >>> other.obs["spatial_domain"].cat.categories.tolist()
     ['0', '1', '2']
@@ -55,8 +56,8 @@ class SpatialDomains:
 
     def __repr__(self) -> str:
         return (
-            f"SpatialDomains of {self.domains.n_domains} domains by {len(self.domains.members)} networks on "
-            f"{len(self.domains.genes.names)} genes"
+            f"SpatialDomains: {self.domains.n_domains} domains, {len(self.domains.genes.names)} genes, networks kept: "
+            f"{len(self.domains.members)}"
         )
 
     @classmethod
@@ -86,9 +87,9 @@ class SpatialDomains:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> adata = isost.datasets.phantom(n_sections=2, n_cells=150, n_genes=20)
         >>> isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
-        SpatialDomains of 2 domains by 1 networks on 20 genes
+        SpatialDomains: 2 domains, 20 genes, networks kept: 1
         """
         return fit_and_find(cls, adata, n_domains=n_domains, **options)[0]
 
@@ -122,13 +123,14 @@ class SpatialDomains:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> adata = isost.datasets.phantom(n_sections=2, n_cells=150, n_genes=20)
         >>> fitted = isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
         >>> fitted.annotate(adata, key_added="domain_again")
-        >>> adata.obsm["X_domains"].shape
-        (150, 30)
+        >>> adata.obsm["X_domains"].shape[1]
+        30
         """
         check_own(adata)
+        key_added = checked_key(adata, key_added)
         tissue = read_tissue(
             adata, layer=layer, spatial_key=spatial_key, batch_key=batch_key, sample_key=sample_key,
             how=self.domains.genes.how, correct=False,
@@ -161,7 +163,7 @@ class SpatialDomains:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> adata = isost.datasets.phantom(n_sections=2, n_cells=150, n_genes=20)
         >>> fitted = isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
         >>> fitted.save("domains")
         """
@@ -190,11 +192,11 @@ class SpatialDomains:
         Examples
         --------
         >>> import isost
-        >>> adata = isost.datasets.phantom(n_sections=1, n_cells=150, n_genes=20)
+        >>> adata = isost.datasets.phantom(n_sections=2, n_cells=150, n_genes=20)
         >>> fitted = isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
         >>> fitted.save("domains_to_load")
         >>> isost.SpatialDomains.load("domains_to_load")
-        SpatialDomains of 2 domains by 1 networks on 20 genes
+        SpatialDomains: 2 domains, 20 genes, networks kept: 1
         """
         return cls(*load_domains(path))
 
@@ -233,6 +235,10 @@ def fit_and_find(
         raise ValueError(
             f"n_domains: expected at most the {len(tissue)} cells, found {n_domains}. Next: a smaller n_domains, or "
             "look at the subset of the cells."
+        )
+    if resume and checkpoint is None:
+        raise ValueError(
+            "resume: expected the checkpoint of an interrupted fit, found none. Next: checkpoint='progress'."
         )
     folder = None if checkpoint is None else Path(checkpoint).expanduser().absolute()
     domains, found, _ = fit_domains(
@@ -273,6 +279,8 @@ def write_domains(
     adata.obsm[f"{rep_added}_spatial"] = found.spatial
     if found.intrinsic is not None:
         adata.obsm[f"{rep_added}_intrinsic"] = found.intrinsic
+    else:
+        adata.obsm.pop(f"{rep_added}_intrinsic", None)  # of an earlier call
     adata.obsm[rep_added] = found.joint
     annotate(adata, key_added, codes, names, palette(k))
     adata.uns[key_added] = {"params": {key: value for key, value in params.items() if value is not None}}

@@ -21,7 +21,8 @@ class Components:
 
 def components(x: np.ndarray, n_comps: int, rng: np.random.Generator) -> Components:
     """Fit to rows (n, d), without components that rounding made."""
-    pca = PCA(min(n_comps, *x.shape), random_state=int(rng.integers(2**31))).fit(x)
+    with np.errstate(invalid="ignore", divide="ignore"):  # where all rows are alike
+        pca = PCA(min(n_comps, *x.shape), random_state=int(rng.integers(2**31))).fit(x)
     real = pca.explained_variance_ > 1e-9 * max(pca.explained_variance_[0], 1e-30)
     real[0] = True
     return Components(pca.mean_.astype(np.float64), pca.components_[real].T.astype(np.float64))

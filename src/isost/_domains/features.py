@@ -48,8 +48,9 @@ def moments(matrix: Any, sample: np.ndarray, n_samples: int) -> tuple[np.ndarray
     """(S, G) mean and variance of each gene in each sample."""
     which = sparse.csr_matrix((np.ones(len(sample)), (sample, np.arange(len(sample)))), (n_samples, len(sample)))
     size = np.maximum(np.bincount(sample, minlength=n_samples), 1)[:, None]
-    mean = np.asarray(_dense(which @ matrix)) / size
-    square = matrix.multiply(matrix) if sparse.issparse(matrix) else np.square(matrix)
+    mean = np.asarray(_dense(which @ matrix), dtype=np.float64) / size
+    square = matrix.astype(np.float64)
+    square = square.multiply(square) if sparse.issparse(square) else np.square(square)
     variance = np.asarray(_dense(which @ square)) / size - mean**2
     return mean, np.maximum(variance, 0.0)
 

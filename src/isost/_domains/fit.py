@@ -29,7 +29,7 @@ from isost._logging import logger
 
 _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary in space
 _SOME = 20_000  # cells that mixtures are fitted on
-_STEPS = 2000  # of a training that many cells get
+_STEPS, _FEWEST = 400, 3  # steps that many cells are trained for, and epochs at the least
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _members(
 
 def _epochs(epochs: int, n_blocks: int) -> int:
     """Fewer epochs where one has many steps: as many steps as `_STEPS` in all, but never more epochs than asked for."""
-    return min(epochs, max(10, -(-_STEPS // n_blocks)))
+    return min(epochs, max(_FEWEST, -(-_STEPS // n_blocks)))
 
 
 def _say_parts(graph: sparse.csr_matrix, tissue: Tissue) -> None:

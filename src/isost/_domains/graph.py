@@ -68,9 +68,9 @@ def _levels(place: np.ndarray) -> np.ndarray | None:
     if place.shape[1] < 3 or np.ptp(place[:, 2]) == 0:
         return None
     depths, level = np.unique(place[:, 2], return_inverse=True)
-    if len(depths) > max(2, _LEVELS * len(place)) or _spacing(place) is not None:
-        return None
-    return level
+    spacing = _spacing(place)
+    lattice = spacing is not None and float(np.median(np.diff(depths))) <= _REACH * spacing
+    return None if lattice or len(depths) > max(2, _LEVELS * len(place)) else level
 
 
 def _pairs(place: np.ndarray, n_neighbors: int | None) -> np.ndarray:
@@ -96,6 +96,9 @@ def _spacing(place: np.ndarray) -> float | None:
 
 
 def _triangulated(place: np.ndarray) -> np.ndarray:
+    distinct, number = np.unique(place, axis=0, return_inverse=True)
+    if len(distinct) < len(place):  # which a triangulation would leave out
+        return _with_twins(_triangulated(distinct) if len(distinct) > 1 else np.zeros((0, 2), np.int64), number)
     try:
         corners = Delaunay(place, qhull_options="QJ Qbb" if place.shape[1] > 2 else None).simplices
     except (QhullError, ValueError):  # on a line, or too few
@@ -104,6 +107,22 @@ def _triangulated(place: np.ndarray) -> np.ndarray:
     pairs = np.unique(np.sort(np.concatenate(sides), axis=1), axis=0).astype(np.int64)
     length = np.linalg.norm(place[pairs[:, 0]] - place[pairs[:, 1]], axis=1)
     return pairs[length <= _LONGEST * np.median(length)]
+
+
+def _with_twins(pairs: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Give edges of places to cells: the first cell of each place, and all others of it, has those of the place.
+
+    Cells of one place are joined in a chain.
+    """
+    order = np.argsort(number, kind="stable")
+    own = number[order]
+    leader = order[np.flatnonzero(np.r_[True, own[1:] != own[:-1]])]
+    later = np.flatnonzero(own[1:] == own[:-1]) + 1
+    twins, m = order[later], len(leader)
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    beside = sparse.csr_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(m, m))[own[later]].tocoo()
+    chain = np.column_stack([order[later - 1], twins])
+    return np.concatenate([leader[pairs], chain, np.column_stack([twins[beside.row], leader[beside.col]])])
 
 
 def _stack_pairs(place: np.ndarray, level: np.ndarray, n_neighbors: int | None) -> np.ndarray:

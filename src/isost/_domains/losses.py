@@ -34,15 +34,16 @@ def contrastive_loss(z: Tensor, edges: Tensor, temperature: float) -> Tensor:
     similarity = z @ z.T / temperature
     similarity.diagonal().fill_(-torch.inf)
     among_all = torch.logsumexp(similarity, dim=1)
-    # the sum over edges, from the largest that any can be, 1 / t: no exponent overflows
-    top = 1 / temperature
-    close = ((z[edges[0]] * z[edges[1]]).sum(dim=1) / temperature - top).exp()
+    close = (z[edges[0]] * z[edges[1]]).sum(dim=1) / temperature
+    # the sum over a cell's edges, from the largest of them: no exponent overflows, nor do all vanish
+    top = close.new_full((len(z),), -torch.inf).scatter_reduce(0, edges[1], close.detach(), "amax")
+    close = (close - top[edges[1]]).exp()
     positive = torch.zeros(len(z), device=z.device, dtype=close.dtype).index_add(0, edges[1], close)
     has = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     has[edges[1]] = True
     if not has.any():
         return z.sum() * 0.0
-    return (among_all[has] - positive[has].log() - top).mean()
+    return (among_all[has] - positive[has].log() - top[has]).mean()
 
 
 def project_conflicts(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:

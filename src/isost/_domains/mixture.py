@@ -51,7 +51,9 @@ def _start(x: np.ndarray, label: np.ndarray, k: int) -> GaussianMixture:
     start = GaussianMixture(k)
     start.means_, start.weights_ = shares.T @ x / size[:, None], size / size.sum()
     within = x - start.means_[label]
-    start.precisions_ = np.linalg.pinv(within.T @ within / len(x) + _RIDGE * x.var(axis=0).max() * np.eye(x.shape[1]))
+    start.precisions_ = np.linalg.pinv(
+        within.T @ within / len(x) + (_RIDGE * x.var(axis=0).max() + 1e-12) * np.eye(x.shape[1])
+    )
     return start
 
 

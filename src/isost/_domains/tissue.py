@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,10 +76,11 @@ def read_tissue(
     if adata.n_obs < _FEWEST or adata.n_vars < _FEWEST:
         problems.add("adata", expected=f"{_FEWEST} cells and {_FEWEST} genes or more", found=f"shape {adata.shape}",
                      next="look at the subset")  # fmt: skip
-    if batch_key is not None and correct:
-        check_batches(adata, batch_key, (), problems)
-    sample = _codes(adata, "sample_key", sample_key if sample_key is not None else batch_key, problems)
-    batch = _codes(adata, "batch_key", batch_key, problems)
+    known = batch_key is not None and batch_key in adata.obs
+    if known and correct:
+        check_batches(adata, str(batch_key), (), problems)
+    batch = _codes(adata, "batch_key", batch_key, problems, said=known and correct)
+    sample = batch if sample_key is None else _codes(adata, "sample_key", sample_key, problems)
     if len(problems):
         raise problems.error("spatial_domains")
     raw, where = expression_of(adata, layer), "adata.X" if layer is None else f"adata.layers[{layer!r}]"
@@ -87,7 +88,7 @@ def read_tissue(
     check_expression(summary, where, problems)
     if len(problems):
         raise problems.error("spatial_domains")
-    found = choose_normalisation(summary, layer=layer) if how is None else how
+    found = choose_normalisation(summary, layer=layer) if how is None else replace(how, layer=layer)
     matrix = lognormalise(adata, found)
     if batch_key is not None and correct:
         logger.info("spatial_domains: ComBat takes out what differs between the batches of obs[%r]", batch_key)
@@ -114,7 +115,7 @@ def _coords(adata: AnnData, key: str, problems: Problems) -> np.ndarray:
     return coords
 
 
-def _codes(adata: AnnData, name: str, key: str | None, problems: Problems) -> np.ndarray:
+def _codes(adata: AnnData, name: str, key: str | None, problems: Problems, *, said: bool = False) -> np.ndarray:
     if key is None:
         return np.zeros(adata.n_obs, dtype=np.int64)
     if key not in adata.obs:
@@ -122,7 +123,7 @@ def _codes(adata: AnnData, name: str, key: str | None, problems: Problems) -> np
                      next="name one of these")  # fmt: skip
         return np.zeros(adata.n_obs, dtype=np.int64)
     codes = pd.factorize(adata.obs[key])[0]
-    if (codes < 0).any():
+    if (codes < 0).any() and not said:
         problems.add(name, expected=f"a value of obs[{key!r}] for every cell",
                      found=f"{int((codes < 0).sum())} cells without one",
                      next=f"adata = adata[adata.obs[{key!r}].notna()].copy()")  # fmt: skip
