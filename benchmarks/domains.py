@@ -6,8 +6,8 @@ Writes one JSON file and prints it as Markdown tables. Everywhere the number of 
 expression is normalised and log-transformed alike.
 
 - sections: `starmap_mpfc`, each animal by itself. `isost.tl.spatial_domains` with default settings, the mean of five
-  seeds. The others are the best of all their settings (neighbours, scaling, covariance, votes), chosen by the labels, each
-  the mean of the same seeds: what a user could reach who knew the answer.
+  seeds. The others are the best of all their settings (neighbours, scaling, covariance, votes), chosen by the labels,
+  each the mean of the same seeds: what a user could reach who knew the answer.
 - joint: the three animals together, `batch_key="section"`, scored section by section.
 - stack: `merfish_hypothalamus` in three dimensions, and section by section, scored section by section.
 - phantom: the measured cells of phantoms, their planted domains.
