@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 _LONGEST = 3.0  # edges, in median lengths: longer ones span gaps and the hull
-_BETWEEN = 3  # nearest cells in each of the two sections beside a cell's own
+_BETWEEN = 1  # nearest cells in each of the two sections beside a cell's own
 _LEVELS = 0.05  # of the cells: with fewer depths than that, cells lie in sections
 _EVEN = 0.02  # spread of the distances to the nearest place, relative, on a lattice
 _REACH = 1.05  # of the lattice's spacing, where a place's neighbours end
@@ -21,8 +21,8 @@ def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | Non
 
     Cells of a plane, or of a volume, are joined by Delaunay's triangulation, without edges longer than three median
     ones; places of a lattice (spots, voxels) with those one spacing away. Cells of a stack of sections, whose depth has
-    but a few values, are joined within each section, and with the three nearest cells (in x, y) of the sections
-    above and below it.
+    but a few values, are joined within each section, and with the nearest cell (in x, y) of the section above and of
+    that below.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def spatial_domains(
     n_neighbors
         Of the graph: so many nearest cells. None: the places beside it on a lattice; else Delaunay's triangulation,
         without edges longer than three median ones, in two dimensions or three; in a stack of sections within each
-        section, and to the nearest three cells above and below.
+        section, and to the nearest cell above and below.
     n_top_genes
         Genes with the largest Moran's I that are used; None for all that vary in space.
     gene_map
