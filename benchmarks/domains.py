@@ -47,8 +47,7 @@ HOPS = (1, 2, 3)
 PARTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no gene branch": {"variant": "spatial"},
-    "with gene branch": {"variant": "dual"},
-    "with gene branch, random map": {"variant": "dual", "gene_map": "random"},
+    "random gene map": {"gene_map": "random"},
     "no contrastive loss": {"contrast": 0.0},
     "no gradient projection": {"project_conflicts": False},
     "one network": {"n_networks": 1},

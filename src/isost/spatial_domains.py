@@ -241,7 +241,7 @@ def fit_and_find(
             "resume: expected the checkpoint of an interrupted fit, found none. Next: checkpoint='progress'."
         )
     folder = None if checkpoint is None else Path(checkpoint).expanduser().absolute()
-    domains, found, _ = fit_domains(
+    domains, found = fit_domains(
         tissue, options, generator=generator, device=where, progress=progress, checkpoint=folder, resume=resume
     )
     domains.info["batches"] = batch_key is not None

@@ -76,13 +76,13 @@ class FitOptions:
 def fit_domains(
     tissue: Tissue, options: FitOptions, *, generator: torch.Generator, device: torch.device, progress: bool,
     checkpoint: Path | None = None, resume: bool = False,
-) -> tuple[Domains, Found, sparse.csr_matrix]:  # fmt: skip
-    """Fit, and look at the same cells; also returns their graph.
+) -> tuple[Domains, Found]:  # fmt: skip
+    """Fit, and look at the same cells.
 
     Raises
     ------
     ValueError
-        If no gene varies, there are fewer cells than domains, or a checkpoint is of another fit.
+        If no gene varies, or a checkpoint is of another fit.
     """
     graph = tissue_graph(tissue, options.n_neighbors)
     _say_parts(graph, tissue)
@@ -127,7 +127,7 @@ def fit_domains(
             clear(checkpoint / f"network_{number}")
         with suppress(OSError):  # something else is in it
             checkpoint.rmdir()
-    return domains, domains.of_latents(each), graph
+    return domains, domains.of_latents(each)
 
 
 def _choose_genes(tissue: Tissue, graph: sparse.csr_matrix, n_top: int | None) -> Genes:

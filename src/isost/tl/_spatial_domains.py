@@ -129,7 +129,7 @@ def spatial_domains(
     None. Writes, in place:
 
     `obs[key_added]`
-        Categorical ``"0"``, ``"1"``, ... from the largest domain to the smallest.
+        Categorical ``"0"``, ``"1"``, ... from the largest domain to the smallest, before votes.
     `obsm[f"{rep_added}_spatial"]`, `obsm[f"{rep_added}_intrinsic"]`, `obsm[rep_added]` : (n, <= n_comps) float32
         Principal components of z_spatial, z_intrinsic and z, of all networks side by side.
     `uns[key_added]`
