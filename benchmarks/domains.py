@@ -48,6 +48,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no gene branch": {"variant": "spatial"},
     "random gene map": {"gene_map": "random"},
+    "random start": {"start": "random"},
+    "start, not trained": {"epochs": 0, "variant": "spatial"},
     "no contrastive loss": {"contrast": 0.0},
     "no gradient projection": {"project_conflicts": False},
     "one network": {"n_networks": 1},

@@ -205,20 +205,22 @@ def fit_and_find(
     cls: type[SpatialDomains], adata: AnnData, *, n_domains: int | None = None,
     variant: Literal["dual", "spatial"] = "dual", layer: str | None = None, spatial_key: str = "spatial",
     batch_key: str | None = None, sample_key: str | None = None, n_neighbors: int | None = None,
-    n_top_genes: int | None = 1000, gene_map: Literal["transport", "random"] = "transport", n_networks: int = 6,
-    n_latent: int = 32, epochs: int = 200, mask_rate: float = 0.5, temperature: float = 0.5, contrast: float = 1.0,
+    n_top_genes: int | None = 1000, gene_map: Literal["transport", "random"] = "transport",
+    start: Literal["slow", "random"] = "slow", n_networks: int = 8, n_latent: int = 32, epochs: int = 100,
+    mask_rate: float = 0.5, temperature: float = 0.5, contrast: float = 1.0,
     project_conflicts: bool = True, n_comps: int = 30, covariance: Literal["tied", "full"] = "tied", n_init: int = 64,
-    n_votes: int = 6, device: str | torch.device | None = None, rng: Rng = 0, progress: bool = True,
+    n_votes: int = 12, device: str | torch.device | None = None, rng: Rng = 0, progress: bool = True,
     checkpoint: str | os.PathLike[str] | None = None, resume: bool = False,
 ) -> tuple[Any, Found, Tissue]:  # fmt: skip
     """Fit, and look at the same cells; see `isost.tl.spatial_domains` for the options."""
     for name, value, known in (("variant", variant, ("dual", "spatial")), ("covariance", covariance, ("tied", "full")),
-                               ("gene_map", gene_map, ("transport", "random"))):  # fmt: skip
+                               ("gene_map", gene_map, ("transport", "random")),
+                               ("start", start, ("slow", "random"))):  # fmt: skip
         if value not in known:
             raise ValueError(f"{name}: expected one of {show(known)}, found {value!r}. Next: {name}={known[0]!r}.")
     _check_shares(mask_rate=mask_rate, temperature=temperature, contrast=contrast)
     train = TrainOptions(
-        epochs=as_whole("epochs", epochs, 1), mask_rate=float(mask_rate), temperature=float(temperature),
+        epochs=as_whole("epochs", epochs, 0), mask_rate=float(mask_rate), temperature=float(temperature),
         contrast=float(contrast), project=bool(project_conflicts),
     )  # fmt: skip
     options = FitOptions(
@@ -227,9 +229,10 @@ def fit_and_find(
         n_top_genes=None if n_top_genes is None else as_whole("n_top_genes", n_top_genes, 2),
         n_neighbors=None if n_neighbors is None else as_whole("n_neighbors", n_neighbors, 1),
         n_latent=as_whole("n_latent", n_latent, 2), n_comps=as_whole("n_comps", n_comps, 1), covariance=covariance,
-        n_init=as_whole("n_init", n_init, 1), random_map=gene_map == "random", train=train,
+        n_init=as_whole("n_init", n_init, 1), n_votes=as_whole("n_votes", n_votes, 0), random_map=gene_map == "random",
+        random_start=start == "random", train=train,
     )  # fmt: skip
-    votes, generator, where = as_whole("n_votes", n_votes, 0), torch_generator(rng), choose_device(device)
+    generator, where = torch_generator(rng), choose_device(device)
     tissue = read_tissue(adata, layer=layer, spatial_key=spatial_key, batch_key=batch_key, sample_key=sample_key)
     if options.n_domains is not None and options.n_domains > len(tissue):
         raise ValueError(
@@ -246,10 +249,11 @@ def fit_and_find(
     )
     domains.info["batches"] = batch_key is not None
     params = {"variant": variant, "n_domains": domains.n_domains, "n_neighbors": options.n_neighbors,
-              "n_votes": votes, "n_networks": len(domains.members), "epochs": domains.info["epochs"],
+              "n_votes": options.n_votes, "n_networks": len(domains.members), "epochs": domains.info["epochs"],
               "agreement": domains.info["agreement"], "covariance": covariance, "mask_rate": train.mask_rate,
               "temperature": train.temperature, "contrast": train.contrast, "n_comps": options.n_comps,
-              "gene_map": gene_map, "project_conflicts": train.project, "device": str(where)}  # fmt: skip
+              "gene_map": gene_map, "start": start, "project_conflicts": train.project,
+              "device": str(where)}  # fmt: skip
     return cls(domains, params), found, tissue
 
 
@@ -274,7 +278,7 @@ def write_domains(
 ) -> None:  # fmt: skip
     """Write latents, domains, their colours and how they were found, after everything was computed."""
     started, k = perf_counter(), domains.n_domains
-    codes = refined(found.codes, tissue, int(params["n_votes"]), k)
+    codes = refined(found.shares, tissue, int(params["n_votes"]))
     names = [str(number) for number in range(k)]
     adata.obsm[f"{rep_added}_spatial"] = found.spatial
     if found.intrinsic is not None:

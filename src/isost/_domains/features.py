@@ -1,4 +1,4 @@
-"""What the networks see of expression: each gene centred, and scaled by how much it varies in space."""
+"""What the networks see of expression: each gene centred and scaled; how it varies in space."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from isost._domains.components import components
-
-_SAMPLE, _ROWS = 20_000, 50_000  # cells of a principal component analysis, and at a time
 _COLUMNS = 256  # genes at a time
 _CLIP = 10.0  # standard deviations
 
@@ -24,15 +21,13 @@ class Features:
     matrix
         (n, p) float32, dense or CSR: log-normalised.
     mean, scale
-        (p,) that is taken off, and multiplied by: weight over standard deviation.
-    weight
-        (p,) of the genes; also bounds what a single cell can say, ten standard deviations.
+        (p,) that is taken off, and multiplied by: one over the standard deviation. What a single cell can say of a
+        gene is bounded, ten standard deviations.
     """
 
     matrix: Any
     mean: np.ndarray
     scale: np.ndarray
-    weight: np.ndarray
 
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
@@ -41,7 +36,7 @@ class Features:
         """(m, p) float32 of some cells."""
         block = self.matrix[index]
         x = ((block.toarray() if sparse.issparse(block) else np.asarray(block)) - self.mean) * self.scale
-        return np.clip(x, -_CLIP * self.weight, _CLIP * self.weight).astype(np.float32)
+        return np.clip(x, -_CLIP, _CLIP).astype(np.float32)
 
 
 def moments(matrix: Any, sample: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,14 +86,3 @@ def correlations(features: Features, rng: np.random.Generator, most: int = 20_00
 
 def _dense(block: Any) -> Any:
     return block.toarray() if sparse.issparse(block) else block
-
-
-def surroundings(features: Features, graph: sparse.csr_matrix, n_comps: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, <= n_comps) principal components of expression, twice averaged over each cell and its neighbours."""
-    n = len(features)
-    some = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False))
-    axes = components(features.rows(some).astype(np.float64), n_comps, rng)
-    scores = np.concatenate([axes.scores(features.rows(rows)) for rows in np.array_split(np.arange(n), -(-n // _ROWS))])
-    near = graph.astype(np.float64) + sparse.eye_array(n, format="csr")
-    steps = sparse.diags_array(1 / np.asarray(near.sum(axis=1)).ravel()) @ near
-    return np.asarray(steps @ (steps @ scores))

@@ -18,18 +18,19 @@ from isost._core.checkpoint import Checkpoint, clear
 from isost._core.random import numpy_generator
 from isost._domains.components import components
 from isost._domains.consensus import agreement, match
-from isost._domains.features import Features, autocorrelation, correlations, moments, surroundings
+from isost._domains.features import Features, autocorrelation, correlations, moments
 from isost._domains.gene_map import place_genes
 from isost._domains.mixture import choose_number, evidence, fit_mixtures
-from isost._domains.model import KINDS, Domains, Found, Genes, Member, beside, tissue_graph, tissue_patches
+from isost._domains.model import KINDS, Domains, Found, Genes, Member, beside, refined, tissue_graph, tissue_patches
 from isost._domains.network import DualBranch
+from isost._domains.slow import slow_axes, surroundings
 from isost._domains.tissue import Tissue
 from isost._domains.train import Training, TrainOptions, latents, log_interrupted, new_network, progress_bar
 from isost._logging import logger
 
 _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary in space
 _SOME = 20_000  # cells that mixtures are fitted on
-_STEPS, _FEWEST = 400, 3  # steps that many cells are trained for, and epochs at the least
+_FEWEST = 3  # epochs, where there are many cells
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,28 @@ class FitOptions:
         Principal components of z that the mixture sees.
     covariance, n_init
         Of the mixture.
+    n_votes
+        Nearest cells that have a say in a cell's domain; here for the order of the domains, by their size.
     random_map
         Place genes at random.
+    random_start
+        Leave the first weights of the spatial branch as they were drawn; else it starts from slow features.
     train
         How networks are trained.
     """
 
     variant: str = "dual"
     n_domains: int | None = None
-    n_networks: int = 6
+    n_networks: int = 8
     n_top_genes: int | None = 1000
     n_neighbors: int | None = None
     n_latent: int = 32
     n_comps: int = 30
     covariance: str = "tied"
     n_init: int = 64
+    n_votes: int = 12
     random_map: bool = False
+    random_start: bool = False
     train: TrainOptions = field(default_factory=TrainOptions)
 
 
@@ -93,6 +100,7 @@ def fit_domains(
     rng = numpy_generator(generator)
     networks, history, each = [], [], []
     place, side = _gene_map(features, options, rng)
+    slow = None if options.random_start else torch.from_numpy(slow_axes(features, graph, options.n_latent, rng)).float()
     epochs = _epochs(options.train.epochs, patches.n_blocks)
     train = TrainOptions(**(asdict(options.train) | {"epochs": epochs}))
     identity = _identity(features, graph, options, seeds)
@@ -100,6 +108,8 @@ def fit_domains(
         for number, seed in enumerate(seeds):
             own = torch.Generator().manual_seed(seed)
             network = new_network(own, len(genes.names), place=place, side=side, n_latent=options.n_latent)
+            if slow is not None:
+                network.start_from(slow)
             training = Training(network, features, patches, train, own, device)
             folder = None if checkpoint is None else checkpoint / f"network_{number}"
             whole = training.run(Checkpoint(folder, identity, resume=resume), bar)
@@ -109,7 +119,7 @@ def fit_domains(
             if not whole:
                 log_interrupted(number * epochs + len(training.history["contrast"]), epochs * options.n_networks)
                 break
-    around = surroundings(features, graph, options.n_comps, rng)
+    around = surroundings(features, graph, rng)
     members, kept, found = _members(networks, each, around, options, rng)
     each, history = [each[k] for k in kept], [history[k] for k in kept]
     together = {
@@ -120,7 +130,8 @@ def fit_domains(
     info = found | {"options": asdict(options), "epochs": epochs, "interrupted": not whole}
     order = np.arange(len(members[0].matched))
     first = Domains(genes, members, together, order, history, info).of_latents(each)
-    rank = np.argsort(np.argsort(-np.bincount(first.codes, minlength=len(order)), kind="stable"), kind="stable")
+    size = np.bincount(refined(first.shares, tissue, options.n_votes), minlength=len(order))
+    rank = np.argsort(np.argsort(-size, kind="stable"), kind="stable")
     domains = Domains(genes, members, together, rank, history, info)
     if checkpoint is not None and whole:
         for number in range(options.n_networks):
@@ -145,15 +156,13 @@ def _choose_genes(tissue: Tissue, graph: sparse.csr_matrix, n_top: int | None) -
         logger.warning("spatial_domains: no gene varies in space (largest Moran's I %.3f); domains are those of cells "
                        "alone", moran.max())  # fmt: skip
         moran = varies.astype(np.float64)
-    weight = np.sqrt(np.maximum(moran, 0.0)) * varies
-    chosen = np.sort(np.argsort(-weight, kind="stable")[: n_top or len(weight)])
-    chosen = chosen[weight[chosen] > 0]
-    weight = weight[chosen] / np.sqrt((weight[chosen] ** 2).mean())
+    moran = np.where(varies, moran, 0.0)
+    chosen = np.sort(np.argsort(-moran, kind="stable")[: n_top or len(moran)])
+    chosen = chosen[moran[chosen] > 0]
     logger.info("spatial_domains: %d of %d genes vary in space, the most %s (Moran's I %.2f)", len(chosen),
                 len(tissue.genes), tissue.genes[int(moran.argmax())], moran.max())  # fmt: skip
     names = [tissue.genes[column] for column in chosen]
-    deviation = np.sqrt(whole_variance[0][chosen])
-    return Genes(names, tissue.how, whole_mean[0][chosen], deviation, weight)
+    return Genes(names, tissue.how, whole_mean[0][chosen], np.sqrt(whole_variance[0][chosen]))
 
 
 def _gene_map(features: Features, options: FitOptions, rng: np.random.Generator) -> tuple[torch.Tensor | None, int]:
@@ -199,8 +208,8 @@ def _members(
 
 
 def _epochs(epochs: int, n_blocks: int) -> int:
-    """Fewer epochs where one has many steps: as many steps as `_STEPS` in all, but never more epochs than asked for."""
-    return min(epochs, max(_FEWEST, -(-_STEPS // n_blocks)))
+    """Fewer epochs where one has several steps: as many steps in all as there would be epochs of one step."""
+    return min(epochs, max(_FEWEST, -(-epochs // n_blocks)))
 
 
 def _say_parts(graph: sparse.csr_matrix, tissue: Tissue) -> None:
@@ -220,6 +229,6 @@ def _identity(features: Features, graph: sparse.csr_matrix, options: FitOptions,
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     how = asdict(options)
     # of what the networks do not depend on, a resumed fit may have another
-    for later in ("n_domains", "n_comps", "covariance", "n_init", "n_networks"):
+    for later in ("n_domains", "n_comps", "covariance", "n_init", "n_networks", "n_votes"):
         how.pop(later)
     return json.loads(json.dumps({"data": digest.hexdigest(), "options": how, "seed": seeds[0]}))

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 _BRIEF, _LONG, _KEPT = 12, 300, 6
-_LEADING = 5
+_PIECES, _LEADING = (2, 3, 5, 8), (None, 10, 5)  # of starts in turn: clusters for each domain; scores that are seen
 _SOME = 4_000  # rows that the starts are tried on
 _RIDGE = 1e-6
 _SAME = 1e-4  # of the mean log-likelihood, between mixtures that are the same
@@ -24,19 +24,19 @@ def fit_mixtures(
 ) -> list[GaussianMixture]:
     """Fit to (n, q) scores from many starts; the likeliest first, those that ended in the same place once.
 
-    A start is k-means from random rows, on the scores, on the leading ones, or on all made alike; all starts climb a
-    little on some of the rows, and the six best to the end on all.
+    A start divides the rows into two to eight times as many clusters as domains, by k-means from random rows on some
+    of the scores, and joins the clusters to domains, by k-means of their centres where the covariance within clusters
+    is one. All starts climb a little on some of the rows, and the six best to the end on all.
     """
     ridge = _RIDGE * float(x.var(axis=0).max()) + 1e-12
     some = x[rng.choice(len(x), min(len(x), _SOME), replace=False)]
-    views = (some, some[:, :_LEADING], some, some / np.maximum(some.std(axis=0), 1e-12))
     tried = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # brief on purpose; and the best is asked below
         for number in range(n_init):
-            seed = int(rng.integers(2**31))
-            view = views[number % len(views)]
-            label = KMeans(n_domains, n_init=1, init="random", max_iter=10, random_state=seed).fit_predict(view)
+            pieces = min(_PIECES[number % len(_PIECES)] * n_domains, len(some))
+            view = some[:, : _LEADING[number % len(_LEADING)]]
+            label = _joined(some, view, pieces, n_domains, seed=int(rng.integers(2**31)))
             tried.append(_climb(some, _start(some, label, n_domains), covariance, ridge, _BRIEF))
         tried.sort(key=lambda one: -one.lower_bound_)
         final = [_climb(x, one, covariance, ridge, _LONG) for one in tried[:_KEPT]]
@@ -45,16 +45,31 @@ def fit_mixtures(
     return [one for one, apart in zip(final, gaps, strict=True) if apart]
 
 
+def _joined(x: np.ndarray, view: np.ndarray, n_pieces: int, n_domains: int, *, seed: int) -> np.ndarray:
+    """(n,) domain of each row, made of k-means clusters on a view of the rows."""
+    piece = KMeans(n_pieces, n_init=1, init="random", max_iter=10, random_state=seed).fit_predict(view)
+    size = np.bincount(piece, minlength=n_pieces)
+    centre = np.zeros((n_pieces, x.shape[1]))
+    np.add.at(centre, piece, x)
+    centre /= np.maximum(size, 1)[:, None]
+    value, vector = np.linalg.eigh(_within(x - centre[piece], x))
+    centre = centre @ vector / np.sqrt(value)
+    joined = KMeans(n_domains, n_init=5, random_state=seed).fit(centre, sample_weight=size).labels_
+    return joined[piece]
+
+
 def _start(x: np.ndarray, label: np.ndarray, k: int) -> GaussianMixture:
     shares = np.eye(k)[label] + 1e-3 / k
     size = shares.sum(axis=0)
     start = GaussianMixture(k)
     start.means_, start.weights_ = shares.T @ x / size[:, None], size / size.sum()
-    within = x - start.means_[label]
-    start.precisions_ = np.linalg.pinv(
-        within.T @ within / len(x) + (_RIDGE * x.var(axis=0).max() + 1e-12) * np.eye(x.shape[1])
-    )
+    start.precisions_ = np.linalg.pinv(_within(x - start.means_[label], x))
     return start
+
+
+def _within(rest: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Covariance of what is left of the rows when their centres are taken off, positive definite."""
+    return rest.T @ rest / len(x) + (_RIDGE * float(x.var(axis=0).max()) + 1e-12) * np.eye(x.shape[1])
 
 
 def _climb(x: np.ndarray, start: GaussianMixture, covariance: str, ridge: float, steps: int) -> GaussianMixture:

@@ -40,15 +40,12 @@ class Genes:
         Normalisation.
     mean, deviation
         (p,) over the cells of the fit, corrected where there were batches.
-    weight
-        (p,) root of Moran's I, in units of the root mean square.
     """
 
     names: list[str]
     how: Normalisation
     mean: np.ndarray
     deviation: np.ndarray
-    weight: np.ndarray
 
     def features(self, tissue: Tissue) -> Features:
         """Take the genes out of a tissue.
@@ -66,8 +63,8 @@ class Genes:
                 f"them missing ({show(missing)}). Next: fit on the genes that all sections share."
             )
         columns = [at[name] for name in self.names]
-        scale = np.divide(self.weight, self.deviation, out=np.zeros_like(self.weight), where=self.deviation > _SMALLEST)
-        return Features(tissue.matrix[:, columns], self.mean, scale, self.weight)
+        scale = np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=self.deviation > _SMALLEST)
+        return Features(tissue.matrix[:, columns], self.mean, scale)
 
     def aligned(self, tissue: Tissue) -> Features:
         """Take the genes out of a tissue that was not fitted on; each batch gets their mean and deviation."""
@@ -80,7 +77,7 @@ class Genes:
         for number in range(n_batches):
             rows = tissue.batch == number
             moved[rows] = (moved[rows] - mean[number]) * ratio[number] + self.mean
-        return Features(moved.astype(np.float32), features.mean, features.scale, features.weight)
+        return Features(moved.astype(np.float32), features.mean, features.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,17 +172,17 @@ def tissue_graph(tissue: Tissue, n_neighbors: int | None) -> sparse.csr_matrix:
     return spatial_graph(tissue.coords, tissue.sample, n_neighbors)
 
 
-def refined(codes: np.ndarray, tissue: Tissue, n_votes: int, n_domains: int) -> np.ndarray:
-    """(n,) the domain of most of a cell and its `n_votes` nearest in its sample; of equals, its own."""
+def refined(shares: np.ndarray, tissue: Tissue, n_votes: int) -> np.ndarray:
+    """(n,) the domain with the largest sum of shares (n, K) among a cell and its `n_votes` nearest in its sample.
+
+    The cell's own count for a quarter of the votes, beside its own vote.
+    """
     if n_votes == 0:
-        return codes
-    found = codes.copy()
+        return shares.argmax(axis=1)
+    total = n_votes / 4 * shares
     for number in np.unique(tissue.sample):
         rows = np.flatnonzero(tissue.sample == number)
         near = cKDTree(tissue.coords[rows]).query(tissue.coords[rows], k=np.arange(1, min(n_votes + 1, len(rows)) + 1))
-        votes = np.zeros((len(rows), n_domains))
         for column in near[1].T:
-            votes[np.arange(len(rows)), codes[rows[column]]] += 1
-        votes[np.arange(len(rows)), codes[rows]] += 0.5
-        found[rows] = votes.argmax(axis=1)
-    return found
+            total[rows] += shares[rows[column]]
+    return total.argmax(axis=1)

@@ -10,6 +10,7 @@ from torch_geometric.nn import GATConv
 
 from isost._domains.losses import scaled_cosine_error
 
+_FAINT = 0.1  # of their random first values, what a network that starts from features keeps of the others
 HOPS = 3  # that what is reconstructed of a cell depends on: two layers of the encoder, one of the decoder
 
 
@@ -70,6 +71,22 @@ class DualBranch(nn.Module):
         self.join = nn.Linear(n_latent * (1 if place is None else 2), n_latent, bias=False)
         self.masked_latent = nn.Parameter(torch.zeros(n_latent))
         self.decoder = GATConv(n_latent, n_genes, heads=1, concat=False)
+
+    def start_from(self, axes: Tensor) -> None:
+        """Make z_spatial begin as given features (p, m) of each cell, twice averaged over it and its neighbours.
+
+        z begins as z_spatial, and what its linear map makes of z_intrinsic. Attention begins nearly even.
+        """
+        m = min(axes.shape[1], self.config["n_latent"], self.config["n_hidden"])
+        with torch.no_grad():
+            self.first.lin.weight.mul_(_FAINT)
+            self.first.lin.weight[:m] = axes.T[:m]
+            self.second.lin.weight.zero_()
+            self.second.lin.weight[:m, :m] = torch.eye(m)
+            for layer in (self.first, self.second):
+                layer.att_src.mul_(_FAINT)
+                layer.att_dst.mul_(_FAINT)
+            self.join.weight[:, : self.config["n_latent"]] = torch.eye(self.config["n_latent"])
 
     def forward(self, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """(n, p) and (2, E) -> z_spatial, z_intrinsic (None without the gene branch), z: (n, d) each."""

@@ -26,7 +26,7 @@ def save_domains(domains: Domains, params: dict[str, Any], path: str | os.PathLi
     genes = domains.genes
     arrays: dict[str, np.ndarray] = {
         "genes": np.array(genes.names, dtype=np.str_), "mean": genes.mean, "deviation": genes.deviation,
-        "weight": genes.weight, "order": domains.order,
+        "order": domains.order,
     }  # fmt: skip
     for name, part in domains.together.items():
         arrays |= {f"{name}_mean": part.mean, f"{name}_axes": part.axes}
@@ -57,7 +57,7 @@ def load_domains(path: str | os.PathLike[str]) -> tuple[Domains, dict[str, Any]]
         states = torch.load(io.BytesIO(contents["networks.pt"]), map_location="cpu", weights_only=True)
         genes = Genes(
             arrays["genes"].tolist(), Normalisation.from_uns(header["normalisation"]), arrays["mean"],
-            arrays["deviation"], arrays["weight"],
+            arrays["deviation"],
         )  # fmt: skip
         members = [_member(header, arrays, states, number) for number in range(int(header["n_networks"]))]
         together = {

@@ -28,7 +28,7 @@ class TrainOptions:
     Attributes
     ----------
     epochs
-        Over all cells; the learning rate is halved after each quarter of them (every 50 of 200).
+        Over all cells; the learning rate is halved after each quarter of them.
     learning_rate, weight_decay
         Of Adam.
     mask_rate
@@ -41,7 +41,7 @@ class TrainOptions:
         Whether conflicting gradients of the two losses are projected (PCGrad); else they are added.
     """
 
-    epochs: int = 200
+    epochs: int = 100
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     mask_rate: float = 0.5

@@ -27,9 +27,10 @@ def spatial_domains(
     n_neighbors: int | None = None,
     n_top_genes: int | None = 1000,
     gene_map: Literal["transport", "random"] = "transport",
-    n_networks: int = 6,
+    start: Literal["slow", "random"] = "slow",
+    n_networks: int = 8,
     n_latent: int = 32,
-    epochs: int = 200,
+    epochs: int = 100,
     mask_rate: float = 0.5,
     temperature: float = 0.5,
     contrast: float = 1.0,
@@ -37,7 +38,7 @@ def spatial_domains(
     n_comps: int = 30,
     covariance: Literal["tied", "full"] = "tied",
     n_init: int = 64,
-    n_votes: int = 6,
+    n_votes: int = 12,
     table_key: str = "isost_cells",
     key_added: str = "spatial_domain",
     rep_added: str = "X_domains",
@@ -55,9 +56,10 @@ def spatial_domains(
     while z of neighbours is drawn together (contrastive loss with all neighbours as positives); gradients of the two
     that conflict are projected. Domains are a mixture of Gaussians on principal components of z.
 
-    Added to the paper: genes count by the root of their Moran's I, so that noise does not drown what is spatial, and
-    several networks are trained from different seeds: a cell's domain is the one that they give it on average, their
-    domains matched with each other. How well they agree is in ``uns``: below 0.8, doubt the number of domains.
+    Added to the paper: the spatial branch starts from slow features, the combinations of genes that are most alike
+    between neighbours (maximum autocorrelation factors; Switzer & Green 1984), averaged over neighbours. And several
+    networks are trained from different seeds: a cell's domain is the one that they give it on average, their domains
+    matched with each other. How well they agree is in ``uns``: below 0.8, doubt the number of domains.
 
     Parameters
     ----------
@@ -86,13 +88,15 @@ def spatial_domains(
         Genes with the largest Moran's I that are used; None for all that vary in space.
     gene_map
         ``"transport"``: by Gromov-Wasserstein of correlations and places. ``"random"``: for comparison.
+    start
+        First weights of the spatial branch: ``"slow"`` features, or ``"random"``, for comparison.
     n_networks
         Networks that are trained. Of these the half counts whose domains explain expression around cells best.
     n_latent
         d of each branch and of z.
     epochs
         Of each network, the learning rate (Adam, 0.001) halved after each quarter. Where an epoch has several steps, of
-        about 4,096 cells, fewer: 400 steps, or 3 epochs.
+        about 4,096 cells, so many steps, or 3 epochs. 0: what the networks start from.
     mask_rate
         Share of the cells that are hidden in a step.
     temperature
@@ -108,7 +112,7 @@ def spatial_domains(
     n_init
         Starts of the mixture.
     n_votes
-        A cell's domain becomes that of most of it and its so many nearest; 0 leaves it.
+        Nearest cells whose shares in the domains are added to a cell's own, which count for a quarter; 0 leaves them.
     table_key
         Table of a SpatialData; ``"isost_voxels"`` for the volume.
     key_added, rep_added
@@ -129,7 +133,7 @@ def spatial_domains(
     None. Writes, in place:
 
     `obs[key_added]`
-        Categorical ``"0"``, ``"1"``, ... from the largest domain to the smallest, before votes.
+        Categorical ``"0"``, ``"1"``, ... from the largest domain of the fit to the smallest.
     `obsm[f"{rep_added}_spatial"]`, `obsm[f"{rep_added}_intrinsic"]`, `obsm[rep_added]` : (n, <= n_comps) float32
         Principal components of z_spatial, z_intrinsic and z, of all networks side by side.
     `uns[key_added]`
@@ -163,7 +167,7 @@ def spatial_domains(
     fitted, found, tissue = fit_and_find(
         SpatialDomains, table, n_domains=n_domains, variant=variant, layer=layer, spatial_key=spatial_key,
         batch_key=batch_key, sample_key=sample_key, n_neighbors=n_neighbors, n_top_genes=n_top_genes,
-        gene_map=gene_map, n_networks=n_networks, n_latent=n_latent, epochs=epochs, mask_rate=mask_rate,
+        gene_map=gene_map, start=start, n_networks=n_networks, n_latent=n_latent, epochs=epochs, mask_rate=mask_rate,
         temperature=temperature, contrast=contrast, project_conflicts=project_conflicts, n_comps=n_comps,
         covariance=covariance, n_init=n_init, n_votes=n_votes, device=device, rng=rng, progress=progress,
         checkpoint=checkpoint, resume=resume,

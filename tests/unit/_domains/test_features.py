@@ -96,9 +96,8 @@ def test_cells_without_neighbours_do_not_count(expression: np.ndarray) -> None:
 
 def features_of(expression: np.ndarray, *, as_sparse: bool) -> Features:
     mean, deviation = expression.mean(axis=0, dtype=np.float64), expression.std(axis=0, dtype=np.float64)
-    weight = np.linspace(0.2, 2, expression.shape[1])
-    scale = np.where(deviation > 1e-6, weight / np.maximum(deviation, 1e-6), 0.0)
-    return Features(sparse.csr_matrix(expression) if as_sparse else expression, mean, scale, weight)
+    scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
+    return Features(sparse.csr_matrix(expression) if as_sparse else expression, mean, scale)
 
 
 def test_dense_and_sparse_are_equal(expression: np.ndarray) -> None:
@@ -111,13 +110,13 @@ def test_dense_and_sparse_are_equal(expression: np.ndarray) -> None:
     )
 
 
-def test_genes_are_centred_and_as_wide_as_their_weight(expression: np.ndarray) -> None:
+def test_genes_are_centred_and_of_deviation_one(expression: np.ndarray) -> None:
     features = features_of(expression, as_sparse=True)
     x = features.rows(np.arange(180)).astype(np.float64)
     varies = np.arange(300) != 4
-    inside = (np.abs(x) < 9.99 * features.weight).all(axis=0) & varies
+    inside = (np.abs(x) < 9.99).all(axis=0) & varies
     np.testing.assert_allclose(x[:, inside].mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(x[:, inside].std(axis=0), features.weight[inside], rtol=1e-4)
+    np.testing.assert_allclose(x[:, inside].std(axis=0), 1, rtol=1e-4)
     np.testing.assert_allclose(x[:, 4], 0.0, atol=1e-6)
 
 
@@ -126,8 +125,8 @@ def test_a_single_cell_cannot_say_more_than_ten_deviations() -> None:
     x[0, 0], x[1:200, 1] = 100.0, 1.0
     features = features_of(x, as_sparse=False)
     found = features.rows(np.arange(400))
-    assert found[0, 0] == pytest.approx(10 * features.weight[0])
-    assert np.abs(found[:, 1]).max() < 2 * features.weight[1]
+    assert found[0, 0] == pytest.approx(10)
+    assert np.abs(found[:, 1]).max() < 2
 
 
 def test_correlations(expression: np.ndarray) -> None:

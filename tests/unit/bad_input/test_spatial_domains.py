@@ -154,7 +154,7 @@ def test_another_type() -> None:
         ({"n_top_genes": 1}, ValueError),
         ({"n_networks": 0}, ValueError),
         ({"n_latent": 1}, ValueError),
-        ({"epochs": 0}, ValueError),
+        ({"epochs": -1}, ValueError),
         ({"epochs": "10"}, TypeError),
         ({"mask_rate": 0}, ValueError),
         ({"mask_rate": 1}, ValueError),
