@@ -88,21 +88,27 @@ class DualBranch(nn.Module):
                 layer.att_dst.mul_(_FAINT)
             self.join.weight[:, : self.config["n_latent"]] = torch.eye(self.config["n_latent"])
 
-    def forward(self, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(n, p) and (2, E) -> z_spatial, z_intrinsic (None without the gene branch), z: (n, d) each."""
-        spatial = self.second(self.first(x, edges), edges)
+    def forward(self, x: Tensor, edges: Tensor, n_asked: int | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """(n, p) and (2, E) -> z_spatial, z_intrinsic (None without the gene branch), z: (n, d) each.
+
+        With `n_asked`, of the first so many cells only; the others are what is around them.
+        """
+        spatial = self.second(self.first(x, edges), edges)[:n_asked]
         if self.genes is None:
             return spatial, None, self.join(spatial)
-        intrinsic = self.genes(x)
+        intrinsic = self.genes(x[:n_asked])
         return spatial, intrinsic, self.join(torch.cat([spatial, intrinsic], dim=1))
 
-    def masked(self, x: Tensor, edges: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def masked(self, x: Tensor, edges: Tensor, hidden: Tensor, n_asked: int | None = None) -> tuple[Tensor, Tensor]:
         """Latents where some cells (n,) bool are hidden from both branches, and all cells' expression decoded.
 
         The decoder does not see the latents of hidden cells either: what it says of them comes from their neighbours.
+        With `n_asked`, latents of the first so many cells only, decoded from each other's.
         """
-        z = self(torch.where(hidden[:, None], self.masked_gene, x), edges)[2]
-        return z, self.decoder(torch.where(hidden[:, None], self.masked_latent, z), edges)
+        z = self(torch.where(hidden[:, None], self.masked_gene, x), edges, n_asked)[2]
+        if n_asked is not None:
+            edges = edges[:, (edges < n_asked).all(dim=0)]
+        return z, self.decoder(torch.where(hidden[:n_asked, None], self.masked_latent, z), edges)
 
     def reconstruction_loss(self, found: Tensor, x: Tensor, counted: Tensor) -> Tensor:
         """Scaled cosine error of the cells (n,) bool that count."""

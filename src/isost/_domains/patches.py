@@ -9,15 +9,19 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-_PATCH = 256  # cells that lie together
+_PATCHES = 4  # of a block, from anywhere in the tissue
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some cells, the first `n_core` of which count; edges (2, E) among them are by their number in `rows`."""
+    """Some cells, the first `n_core` of which count, and the first `n_near` of which these and their neighbours are.
+
+    Edges (2, E) among them are by their number in `rows`.
+    """
 
     rows: np.ndarray
     n_core: int
+    n_near: int
     edges: Tensor
 
 
@@ -31,15 +35,15 @@ class Patches:
     order
         (n,) cells along a curve that keeps near what is near; a patch is a stretch of it.
     n_cells
-        Of a block that count: several patches from anywhere in the tissue. With fewer cells than that there is one
-        block of all.
+        Of a block that count, about: four patches from anywhere in the tissue. With fewer cells than that there is
+        one block of all.
     """
 
     def __init__(self, graph: sparse.csr_matrix, order: np.ndarray, n_cells: int) -> None:
         self._graph, self._n_cells = graph, n_cells
         self._whole = len(order) <= n_cells
-        self._pieces = np.array_split(order, max(1, -(-len(order) // _PATCH)))
         self.n_blocks = 1 if self._whole else -(-len(order) // n_cells)
+        self._pieces = np.array_split(order, _PATCHES * self.n_blocks)
 
     def draw(self, generator: torch.Generator, hops: int) -> list[Block]:
         """Divide all cells into blocks, for one epoch, each with the cells up to `hops` edges away."""
@@ -56,7 +60,8 @@ class Patches:
         return [self._block([self._pieces[k] for k in part], hops) for part in parts]
 
     def _everything(self) -> Block:
-        return Block(np.arange(self._graph.shape[0]), self._graph.shape[0], _edges(self._graph))
+        n = self._graph.shape[0]
+        return Block(np.arange(n), n, n, _edges(self._graph))
 
     def _block(self, pieces: list[np.ndarray], hops: int) -> Block:
         core = np.concatenate(pieces)
@@ -69,7 +74,8 @@ class Patches:
             inside[rim] = True
             rows.append(rim)
         every = np.concatenate(rows)
-        return Block(every, len(core), _edges(self._graph[every][:, every]))
+        n_near = sum(len(part) for part in rows[:2])
+        return Block(every, len(core), n_near, _edges(self._graph[every][:, every]))
 
 
 def _edges(graph: sparse.csr_matrix) -> Tensor:

@@ -106,9 +106,9 @@ class Training:
         edges = sent(block.edges, self.device)
         hidden = torch.rand(len(x), generator=self.generator) < options.mask_rate
         hidden[int(torch.randint(block.n_core, (), generator=self.generator))] = True  # one at the least
-        counted = hidden & (torch.arange(len(x)) < block.n_core)
-        z, found = network.masked(x, edges, hidden.to(self.device))
-        reconstruction = network.reconstruction_loss(found, x, counted.to(self.device))
+        counted = hidden[: block.n_core].to(self.device)
+        z, found = network.masked(x, edges, hidden.to(self.device), block.n_near)
+        reconstruction = network.reconstruction_loss(found[: block.n_core], x[: block.n_core], counted)
         optimiser.zero_grad(set_to_none=True)
         if options.contrast == 0:
             reconstruction.backward()
@@ -159,9 +159,9 @@ def latents(
     with torch.no_grad():
         for block in patches.in_order(HOPS - 1):
             x = torch.from_numpy(features.rows(block.rows)).to(device)
-            for kept, values in zip(found, network(x, block.edges.to(device)), strict=True):
+            for kept, values in zip(found, network(x, block.edges.to(device), block.n_core), strict=True):
                 if values is not None:
-                    kept[block.rows[: block.n_core]] = values[: block.n_core].cpu().numpy()
+                    kept[block.rows[: block.n_core]] = values.cpu().numpy()
     return found[0], None if network.genes is None else found[1], found[2]
 
 

@@ -73,6 +73,7 @@ def test_blocks_hold_what_is_around(patches: Patches, graph: sparse.csr_matrix) 
         source, target = block.rows[block.edges.numpy()]
         inside = graph[block.rows][:, block.rows]
         assert len(source) == inside.nnz and np.asarray(graph[source, target]).all()
+        assert set(block.rows[: block.n_near].tolist()) == set(np.flatnonzero(core | (graph @ core)).tolist())
 
 
 def test_a_small_tissue_is_one_block(graph: sparse.csr_matrix) -> None:
@@ -96,12 +97,12 @@ def test_a_block_gives_what_the_whole_tissue_gives(
         truth, decoded = network(x, whole_edges(graph)), network.masked(x, whole_edges(graph), hidden)[1]
         for block in patches.draw(generator(), HOPS):
             rows = torch.from_numpy(block.rows)
-            found = network.masked(x[rows], block.edges, hidden[rows])[1]
+            found = network.masked(x[rows], block.edges, hidden[rows], block.n_near)[1]
             torch.testing.assert_close(found[: block.n_core], decoded[rows[: block.n_core]], rtol=1e-4, atol=1e-5)
         for block in patches.in_order(HOPS - 1):
             rows = torch.from_numpy(block.rows)
-            for found, whole in zip(network(x[rows], block.edges), truth, strict=True):
-                torch.testing.assert_close(found[: block.n_core], whole[rows[: block.n_core]], rtol=1e-4, atol=1e-5)
+            for found, whole in zip(network(x[rows], block.edges, block.n_core), truth, strict=True):
+                torch.testing.assert_close(found, whole[rows[: block.n_core]], rtol=1e-4, atol=1e-5)
 
 
 def test_fewer_hops_would_not_do(
