@@ -109,3 +109,14 @@ def test_a_checkpoint_of_another_fit(
 def test_nothing_to_resume_from(bands: AnnData) -> None:
     with pytest.raises(ValueError, match=r"resume: expected .*checkpoint.*found none. Next"):
         latents_of(bands, resume=True)
+
+
+def test_what_an_untrained_network_gives(bands: AnnData) -> None:
+    """Where it starts from slow features, bands are found before any training; from random weights less well."""
+    slow, drawn = bands.copy(), bands.copy()
+    quick = QUICK | {"epochs": 0, "variant": "spatial"}
+    isost.tl.spatial_domains(slow, **quick)
+    isost.tl.spatial_domains(drawn, start="random", **quick)
+    found = [isost.metrics.domains(one.obs["spatial_domain"], one.obs["band"])["ari"] for one in (slow, drawn)]
+    assert slow.uns["spatial_domain"]["params"]["epochs"] == 0
+    assert found[0] > max(0.8, found[1] + 0.1), found
