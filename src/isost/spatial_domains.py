@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 import torch
 from anndata import AnnData
+from spatialdata import SpatialData
 
 from isost._core.checks import show
 from isost._core.fit import choose_device
@@ -130,7 +131,7 @@ class SpatialDomains:
         30
         """
         check_own(adata)
-        key_added = checked_key(adata, key_added)
+        key_added = checked_names(adata, key_added, rep_added, spatial_key, (batch_key, sample_key))
         tissue = read_tissue(
             adata, layer=layer, spatial_key=spatial_key, batch_key=batch_key, sample_key=sample_key,
             how=self.domains.genes.how, correct=False,
@@ -249,7 +250,8 @@ def fit_and_find(
     )
     domains.info["batches"] = batch_key is not None
     params = {"variant": variant, "n_domains": domains.n_domains, "n_neighbors": options.n_neighbors,
-              "n_votes": options.n_votes, "n_networks": len(domains.members), "epochs": domains.info["epochs"],
+              "n_votes": options.n_votes, "n_networks": options.n_networks, "n_kept": len(domains.members),
+              "epochs": domains.info["epochs"], "interrupted": domains.info["interrupted"],
               "agreement": domains.info["agreement"], "covariance": covariance, "mask_rate": train.mask_rate,
               "temperature": train.temperature, "contrast": train.contrast, "n_comps": options.n_comps,
               "gene_map": gene_map, "start": start, "project_conflicts": train.project,
@@ -272,6 +274,34 @@ def check_own(adata: AnnData) -> None:
         )
 
 
+def checked_names(
+    data: AnnData | SpatialData, key_added: str, rep_added: str, spatial_key: str, columns: tuple[str | None, ...]
+) -> str:
+    """Return the name of the domains, and refuse names that would be written over what is read.
+
+    Raises
+    ------
+    TypeError
+        If a name is no string.
+    ValueError
+        If it is that of the positions, of a column that is read, or of what holds a reconstruction together.
+    """
+    for name, value in (("key_added", key_added), ("rep_added", rep_added)):
+        if not isinstance(value, str) or not value:
+            raise TypeError(f"{name}: expected a name, found {value!r}. Next: leave it out.")
+    if spatial_key in (rep_added, f"{rep_added}_spatial", f"{rep_added}_intrinsic"):
+        raise ValueError(
+            f"rep_added: expected a name under which nothing is that is read, found {rep_added!r}, which would be "
+            f"written over the positions in obsm[{spatial_key!r}]. Next: rep_added='X_domains'."
+        )
+    if key_added in columns:
+        raise ValueError(
+            f"key_added: expected a name under which nothing is that is read, found {key_added!r}, a column of "
+            "batches or samples. Next: key_added='spatial_domain'."
+        )
+    return checked_key(data, key_added)
+
+
 def write_domains(
     adata: AnnData, found: Found, tissue: Tissue, params: dict[str, Any], key_added: str, rep_added: str,
     domains: Domains,
@@ -290,8 +320,9 @@ def write_domains(
     adata.uns[key_added] = {"params": {key: value for key, value in params.items() if value is not None}}
     if domains.info["criterion"]:
         adata.uns[key_added]["bic"] = dict(domains.info["criterion"])
-    logger.info("spatial_domains: wrote %r, %d domains of %d cells, networks agree by %.2f (ARI); %.1f s", key_added, k,
-                len(codes), params["agreement"], perf_counter() - started)  # fmt: skip
+    agree = "" if params["agreement"] is None else f", networks agree by {params['agreement']:.2f} (ARI)"
+    logger.info("spatial_domains: wrote %r, %d domains of %d cells%s; %.1f s", key_added, k, len(codes), agree,
+                perf_counter() - started)  # fmt: skip
 
 
 def _check_shares(*, mask_rate: float, temperature: float, contrast: float) -> None:

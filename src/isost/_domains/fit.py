@@ -25,7 +25,15 @@ from isost._domains.model import KINDS, Domains, Found, Genes, Member, beside, r
 from isost._domains.network import DualBranch
 from isost._domains.slow import slow_axes, surroundings
 from isost._domains.tissue import Tissue
-from isost._domains.train import Training, TrainOptions, latents, log_interrupted, new_network, progress_bar
+from isost._domains.train import (
+    Training,
+    TrainOptions,
+    latents,
+    log_interrupted,
+    new_network,
+    progress_bar,
+    settle_norms,
+)
 from isost._logging import logger
 
 _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary in space
@@ -96,8 +104,8 @@ def fit_domains(
     genes = _choose_genes(tissue, graph, options.n_top_genes)
     features = genes.features(tissue)
     patches = tissue_patches(graph, tissue)
-    seeds = torch.randint(2**62, (options.n_networks,), generator=generator).tolist()
     rng = numpy_generator(generator)
+    seeds = torch.randint(2**62, (options.n_networks,), generator=generator).tolist()
     networks, history, each = [], [], []
     place, side = _gene_map(features, options, rng)
     slow = None if options.random_start else torch.from_numpy(slow_axes(features, graph, options.n_latent, rng)).float()
@@ -113,6 +121,7 @@ def fit_domains(
             training = Training(network, features, patches, train, own, device)
             folder = None if checkpoint is None else checkpoint / f"network_{number}"
             whole = training.run(Checkpoint(folder, identity, resume=resume), bar)
+            settle_norms(network, features, patches, device)
             networks.append(network.cpu())
             history.append(training.history)
             each.append(latents(network, features, patches, device))
@@ -120,7 +129,7 @@ def fit_domains(
                 log_interrupted(number * epochs + len(training.history["contrast"]), epochs * options.n_networks)
                 break
     around = surroundings(features, graph, rng)
-    members, kept, found = _members(networks, each, around, options, rng)
+    members, kept, found = _members(networks, each, around, _shared(graph), options, rng)
     each, history = [each[k] for k in kept], [history[k] for k in kept]
     together = {
         name: components(side_by_side.astype(np.float64), options.n_comps, rng)
@@ -159,7 +168,7 @@ def _choose_genes(tissue: Tissue, graph: sparse.csr_matrix, n_top: int | None) -
     moran = np.where(varies, moran, 0.0)
     chosen = np.sort(np.argsort(-moran, kind="stable")[: n_top or len(moran)])
     chosen = chosen[moran[chosen] > 0]
-    logger.info("spatial_domains: %d of %d genes vary in space, the most %s (Moran's I %.2f)", len(chosen),
+    logger.info("spatial_domains: %d of %d genes are used, the one that varies most %s (Moran's I %.2f)", len(chosen),
                 len(tissue.genes), tissue.genes[int(moran.argmax())], moran.max())  # fmt: skip
     names = [tissue.genes[column] for column in chosen]
     return Genes(names, tissue.how, whole_mean[0][chosen], np.sqrt(whole_variance[0][chosen]))
@@ -173,7 +182,12 @@ def _gene_map(features: Features, options: FitOptions, rng: np.random.Generator)
 
 
 def _members(
-    networks: list[DualBranch], each: list[Any], around: np.ndarray, options: FitOptions, rng: np.random.Generator
+    networks: list[DualBranch],
+    each: list[Any],
+    around: np.ndarray,
+    shared: float,
+    options: FitOptions,
+    rng: np.random.Generator,
 ) -> tuple[list[Member], list[int], dict[str, Any]]:
     """Fit the domains of each network, and keep the networks whose domains explain expression around cells best.
 
@@ -190,7 +204,10 @@ def _members(
     number = options.n_domains
     with threadpool_limits(1):  # the matrices are small: threads wait for each other
         if number is None:
-            number, criterion = choose_number([part[rows] for part in scores], **how)
+            number, criterion = choose_number([part[rows] for part in scores], shared=shared, **how)
+            if number == max(criterion) > 1:
+                logger.warning("spatial_domains: the criterion is lowest at the largest number that was tried, %d; it "
+                               "does not tell the number here. Next: n_domains", number)  # fmt: skip
         best = []
         for part in scores:
             tried = fit_mixtures(part[rows], number, **how)
@@ -203,8 +220,13 @@ def _members(
     pairs = agreement(codes)[np.triu_indices(len(codes), 1)]
     found = {"criterion": {str(k): value for k, value in criterion.items()},
              "evidence": [best[k][0] for k in order],
-             "agreement": float(pairs.mean()) if len(pairs) else 1.0}  # fmt: skip
+             "agreement": float(pairs.mean()) if len(pairs) else None}  # fmt: skip
     return members, kept, found
+
+
+def _shared(graph: sparse.csr_matrix) -> float:
+    """Mean number of a cell and its neighbours."""
+    return 1 + graph.nnz / graph.shape[0]
 
 
 def _epochs(epochs: int, n_blocks: int) -> int:

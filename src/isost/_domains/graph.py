@@ -13,7 +13,6 @@ _BETWEEN = 1  # nearest cells in each of the two sections beside a cell's own
 _LEVELS = 0.05  # of the cells: with fewer depths than that, cells lie in sections
 _EVEN = 0.02  # spread of the distances to the nearest place, relative, on a lattice
 _REACH = 1.05  # of the lattice's spacing, where a place's neighbours end
-_MOST = 32  # neighbours of a place of a lattice that are looked at
 
 
 def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | None = None) -> sparse.csr_matrix:
@@ -64,13 +63,16 @@ def _groups(sample: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _levels(place: np.ndarray) -> np.ndarray | None:
-    """(n,) the section of each cell of a stack; None in a plane, in a volume, and on a lattice."""
+    """(n,) the section of each cell of a stack; None in a plane, in a volume, and on a lattice as fine in depth."""
     if place.shape[1] < 3 or np.ptp(place[:, 2]) == 0:
         return None
     depths, level = np.unique(place[:, 2], return_inverse=True)
-    spacing = _spacing(place)
-    lattice = spacing is not None and float(np.median(np.diff(depths))) <= _REACH * spacing
-    return None if lattice or len(depths) > max(2, _LEVELS * len(place)) else level
+    if len(depths) > max(2, _LEVELS * len(place)):
+        return None
+    spacing = _spacing(place[level == np.bincount(level).argmax(), :2])
+    step = float(np.median(np.diff(depths)))
+    cubic = spacing is not None and 1 / _REACH <= step / spacing <= _REACH
+    return None if cubic else level
 
 
 def _pairs(place: np.ndarray, n_neighbors: int | None) -> np.ndarray:
@@ -81,8 +83,23 @@ def _pairs(place: np.ndarray, n_neighbors: int | None) -> np.ndarray:
         return _nearest(place, place, n_neighbors, own=True)
     spacing = _spacing(place)
     if spacing is not None:
-        return cKDTree(place).query_pairs(_REACH * spacing, output_type="ndarray").astype(np.int64)
+        pairs = cKDTree(place).query_pairs(_REACH * spacing, output_type="ndarray").astype(np.int64)
+        return pairs if _spans(place, pairs) else _without_diagonals(place, _triangulated(place))
     return _triangulated(place)
+
+
+def _spans(place: np.ndarray, pairs: np.ndarray) -> bool:
+    """Whether edges lead in all directions: along one side of a lattice only, they leave rows of places apart."""
+    step = place[pairs[:, 1]] - place[pairs[:, 0]]
+    return np.linalg.matrix_rank(step, tol=1e-3 * float(np.abs(step).max()) * np.sqrt(len(step))) == place.shape[1]
+
+
+def _without_diagonals(place: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Edges whose ball, from end to end, holds no third place, nor has one on its rim: the sides of a lattice."""
+    ends = place[pairs]
+    half = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1) / 2
+    third = cKDTree(place).query(ends.mean(axis=1), k=3)[0][:, 2]
+    return pairs[third > half * _REACH]
 
 
 def _spacing(place: np.ndarray) -> float | None:
@@ -106,7 +123,15 @@ def _triangulated(place: np.ndarray) -> np.ndarray:
     sides = [corners[:, [i, j]] for i in range(corners.shape[1]) for j in range(i)]
     pairs = np.unique(np.sort(np.concatenate(sides), axis=1), axis=0).astype(np.int64)
     length = np.linalg.norm(place[pairs[:, 0]] - place[pairs[:, 1]], axis=1)
-    return pairs[length <= _LONGEST * np.median(length)]
+    return pairs[length <= _LONGEST * np.maximum(np.median(length), _usual(pairs, length, len(place)))]
+
+
+def _usual(pairs: np.ndarray, length: np.ndarray, n: int) -> np.ndarray:
+    """(m,) of each edge, the shorter of its two ends' nearest neighbours: where cells are sparse, edges are long."""
+    nearest = np.full(n, np.inf)
+    for end in pairs.T:
+        np.minimum.at(nearest, end, length)
+    return nearest[pairs].min(axis=1)
 
 
 def _with_twins(pairs: np.ndarray, number: np.ndarray) -> np.ndarray:

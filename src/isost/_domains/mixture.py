@@ -63,7 +63,9 @@ def _start(x: np.ndarray, label: np.ndarray, k: int) -> GaussianMixture:
     size = shares.sum(axis=0)
     start = GaussianMixture(k)
     start.means_, start.weights_ = shares.T @ x / size[:, None], size / size.sum()
-    start.precisions_ = np.linalg.pinv(_within(x - start.means_[label], x))
+    value, vector = np.linalg.eigh(_within(x - start.means_[label], x))
+    precision = (vector / np.maximum(value, 1e-12 * value[-1])) @ vector.T
+    start.precisions_ = (precision + precision.T) / 2
     return start
 
 
@@ -85,21 +87,30 @@ def _climb(x: np.ndarray, start: GaussianMixture, covariance: str, ridge: float,
 
 
 def choose_number(
-    parts: Sequence[np.ndarray], *, covariance: str, n_init: int, rng: np.random.Generator
+    parts: Sequence[np.ndarray], *, shared: float, covariance: str, n_init: int, rng: np.random.Generator
 ) -> tuple[int, dict[int, float]]:
     """Choose among 1 to 15 domains by the Bayesian information criterion, its mean over the networks.
+
+    Scores of neighbours are not independent: n cells count for n / `shared`, `shared` being the number of a cell and
+    its neighbours. If all counted, the lowest would be at the largest number everywhere.
 
     Returns
     -------
     The number with the lowest, and the criterion of each.
     """
-    criterion = {
-        number: float(
-            np.mean([fit_mixtures(x, number, covariance=covariance, n_init=n_init, rng=rng)[0].bic(x) for x in parts])
-        )
-        for number in range(1, min(MOST, len(parts[0]) // 2) + 1)
-    }
+    n = max(len(parts[0]) / shared, 2.0)
+    criterion = {}
+    for number in range(1, min(MOST, len(parts[0]) // 2) + 1):
+        models = [fit_mixtures(x, number, covariance=covariance, n_init=n_init, rng=rng)[0] for x in parts]
+        criterion[number] = float(np.mean([_bic(model, x, n) for model, x in zip(models, parts, strict=True)]))
     return min(criterion, key=lambda number: criterion[number]), criterion
+
+
+def _bic(model: GaussianMixture, x: np.ndarray, n: float) -> float:
+    """Bayesian information criterion where rows count for n: -2 n L + p log n, L their mean log-likelihood."""
+    mean = float(model.score(x))
+    n_parameters = (float(model.bic(x)) + 2 * len(x) * mean) / np.log(len(x))
+    return -2 * n * mean + n_parameters * float(np.log(n))
 
 
 def evidence(x: np.ndarray, codes: np.ndarray) -> float:

@@ -28,7 +28,7 @@ class TrainOptions:
     Attributes
     ----------
     epochs
-        Over all cells; the learning rate is halved after each quarter of them.
+        Over all cells; the learning rate is halved after each quarter of the steps.
     learning_rate, weight_decay
         Of Adam.
     mask_rate
@@ -72,8 +72,9 @@ class Training:
         """Train to the end, or until Ctrl-C, which keeps the weights of the last whole epoch; say whether it ended."""
         options, network = self.options, self.network.to(self.device)
         optimiser = torch.optim.Adam(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-        every = max(1, options.epochs // _QUARTERS)
-        schedule = torch.optim.lr_scheduler.StepLR(optimiser, every, gamma=0.5)
+        steps = options.epochs * self.patches.n_blocks
+        quarters = [-(-steps * k // _QUARTERS) for k in range(1, _QUARTERS)]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, quarters, gamma=0.5)
         parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
         self._restore(checkpoint.state(), parts)
         done = len(self.history["contrast"])
@@ -81,8 +82,11 @@ class Training:
         kept = _copy(network)
         try:
             for _ in range(done, options.epochs):
-                losses = np.mean([self._step(block, optimiser) for block in self._blocks()], axis=0)
-                schedule.step()
+                each = []
+                for block in self._blocks():
+                    each.append(self._step(block, optimiser))
+                    schedule.step()
+                losses = np.mean(each, axis=0)
                 self.history["reconstruction"].append(float(losses[0]))
                 self.history["contrast"].append(float(losses[1]))
                 kept = _copy(network)
@@ -147,6 +151,20 @@ class Training:
             part.load_state_dict(state[name])
         self.history = state["history"]
         self.generator.set_state(state["generator"])
+
+
+def settle_norms(network: DualBranch, features: Features, patches: Patches, device: torch.device) -> None:
+    """Give batch norm the statistics of whole cells: those of the training are of cells half of which are hidden."""
+    if network.genes is None:
+        return
+    network.to(device).eval()
+    for layer in (part for part in network.genes.modules() if isinstance(part, torch.nn.BatchNorm2d)):
+        layer.reset_running_stats()
+        layer.train().momentum = None  # the mean over blocks
+    with torch.no_grad():
+        for block in patches.in_order(0):
+            network.genes(torch.from_numpy(features.rows(block.rows)).to(device))
+    network.eval()
 
 
 def latents(

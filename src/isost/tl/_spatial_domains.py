@@ -9,10 +9,10 @@ from spatialdata import SpatialData
 
 from isost._core.random import Rng
 from isost._core.voxels import read_voxels
-from isost._tools.labels_element import checked_key, write_labels
+from isost._tools.labels_element import write_labels
 from isost._tools.targets import VOXELS, table_of
 from isost.pl._palette import palette
-from isost.spatial_domains import SpatialDomains, check_own, fit_and_find, write_domains
+from isost.spatial_domains import SpatialDomains, check_own, checked_names, fit_and_find, write_domains
 
 
 def spatial_domains(
@@ -67,8 +67,8 @@ def spatial_domains(
         Cells, spots or voxels with expression in `X` or a layer and positions in two or three dimensions; or what
         `isost.tl.reconstruct` made.
     n_domains
-        Where it is known, give it. None: the number from 1 to 15 with the lowest Bayesian information criterion, which
-        tends to be large where things change gradually.
+        Where it is known, give it. None: the number from 1 to 15 with the lowest Bayesian information criterion, in
+        which a cell and its neighbours count as one. A few hundred cells are too few for it: it says 1.
     variant
         ``"dual"``, or ``"spatial"`` without the gene branch, which spots of several cells have little use for.
     layer
@@ -120,7 +120,7 @@ def spatial_domains(
     device
         ``"cpu"``, ``"cuda"``, or None for a GPU where there is one.
     rng
-        Seed or generator. The same seed gives the same domains on the same machine.
+        Seed or generator. The same seed gives the same domains on the same CPU; a GPU adds numbers in any order.
     progress
         Show a bar. Ctrl-C ends the training: what was learned until then is used.
     checkpoint
@@ -137,7 +137,8 @@ def spatial_domains(
     `obsm[f"{rep_added}_spatial"]`, `obsm[f"{rep_added}_intrinsic"]`, `obsm[rep_added]` : (n, <= n_comps) float32
         Principal components of z_spatial, z_intrinsic and z, of all networks side by side.
     `uns[key_added]`
-        ``params``, with ``agreement`` of the networks (mean adjusted Rand index of any two), and ``bic``.
+        ``params``, with ``agreement`` of the networks that were kept (mean adjusted Rand index of any two, where there
+        are two or more) and ``interrupted``; and ``bic``.
     `uns[f"{key_added}_colors"]`
         Colours.
 
@@ -163,7 +164,7 @@ def spatial_domains(
     """
     table = table_of(data, table_key)
     check_own(table)
-    key_added = checked_key(data, key_added)
+    key_added = checked_names(data, key_added, rep_added, spatial_key, (batch_key, sample_key))
     fitted, found, tissue = fit_and_find(
         SpatialDomains, table, n_domains=n_domains, variant=variant, layer=layer, spatial_key=spatial_key,
         batch_key=batch_key, sample_key=sample_key, n_neighbors=n_neighbors, n_top_genes=n_top_genes,

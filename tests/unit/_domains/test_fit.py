@@ -12,6 +12,7 @@ from anndata import AnnData
 
 import isost
 from isost._core import checkpoint as checkpoints
+from isost._domains.tissue import read_tissue
 from isost._domains.train import Training
 
 QUICK = {"n_domains": 3, "n_networks": 2, "epochs": 6, "n_init": 4, "progress": False, "device": "cpu"}
@@ -111,12 +112,42 @@ def test_nothing_to_resume_from(bands: AnnData) -> None:
         latents_of(bands, resume=True)
 
 
-def test_what_an_untrained_network_gives(bands: AnnData) -> None:
-    """Where it starts from slow features, bands are found before any training; from random weights less well."""
-    slow, drawn = bands.copy(), bands.copy()
-    quick = QUICK | {"epochs": 0, "variant": "spatial"}
-    isost.tl.spatial_domains(slow, **quick)
-    isost.tl.spatial_domains(drawn, start="random", **quick)
-    found = [isost.metrics.domains(one.obs["spatial_domain"], one.obs["band"])["ari"] for one in (slow, drawn)]
-    assert slow.uns["spatial_domain"]["params"]["epochs"] == 0
-    assert found[0] > max(0.8, found[1] + 0.1), found
+def test_slow_features_are_a_better_start_than_chance(bands: AnnData) -> None:
+    """Of networks that are not trained: genes of noise beside, which no band has."""
+    noise = np.random.default_rng(1).poisson(2.0, (bands.n_obs, 150)).astype(np.float32)
+    wide = AnnData(np.concatenate([bands.X, noise], axis=1), obs=bands.obs, obsm={"spatial": bands.obsm["spatial"]})
+    found = {}
+    for start in ("slow", "random"):
+        isost.tl.spatial_domains(wide, start=start, **QUICK | {"epochs": 0, "variant": "spatial", "n_latent": 4})
+        found[start] = isost.metrics.domains(wide.obs["spatial_domain"], wide.obs["band"])["ari"]
+        assert wide.uns["spatial_domain"]["params"]["epochs"] == 0
+    assert found["slow"] > found["random"] + 0.1, found
+
+
+def test_batch_norm_has_the_statistics_of_whole_cells(bands: AnnData) -> None:
+    """Whatever share of them was hidden in the training."""
+    fitted = isost.SpatialDomains.fit(bands, **QUICK | {"mask_rate": 0.8})
+    network, genes = fitted.domains.members[0].network, fitted.domains.genes
+    x = genes.features(read_tissue(bands, layer=None, spatial_key="spatial", batch_key=None, sample_key=None))
+    branch = network.genes
+    image = torch.zeros(len(x), branch.side**2)
+    image[:, branch.place] = torch.from_numpy(x.rows(np.arange(len(x))))
+    with torch.no_grad():
+        seen = branch.convolutions[0](image.view(-1, 1, branch.side, branch.side))
+    torch.testing.assert_close(branch.convolutions[1].running_mean, seen.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(branch.convolutions[1].running_var, seen.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 5, 7, 8])
+def test_the_rate_is_halved_three_times(bands: AnnData, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """At most, however many epochs there are, and at quarters of them."""
+    rates, step = [], Training._step
+
+    def noted(self: Training, block: object, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+        rates.append(optimiser.param_groups[0]["lr"])
+        return step(self, block, optimiser)
+
+    monkeypatch.setattr(Training, "_step", noted)
+    isost.SpatialDomains.fit(bands, **QUICK | {"epochs": epochs, "n_networks": 1})
+    expected = [1e-3 * 0.5 ** sum(k >= np.ceil(epochs * quarter / 4) for quarter in (1, 2, 3)) for k in range(epochs)]
+    np.testing.assert_allclose(rates, expected)

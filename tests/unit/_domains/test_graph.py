@@ -181,3 +181,39 @@ def test_the_order_of_cells_does_not_matter(kind: str) -> None:
     sample = np.zeros(len(place), dtype=np.int64) if kind == "stack" else np.arange(len(place)) % 2
     found = graph_of(place, sample, how)
     assert (graph_of(place[turn], sample[turn], how) != found[turn][:, turn]).nnz == 0
+
+
+def components_of(place: np.ndarray) -> int:
+    return int(sparse.csgraph.connected_components(graph_of(place), directed=False)[0])
+
+
+@pytest.mark.parametrize("depth", [10.0, 50.0, 100.0, 160.0])
+def test_a_stack_of_aligned_lattices_however_far_apart(depth: float) -> None:
+    """Square lattices 100 apart within each of five sections, the sections closer or farther than that."""
+    plane = np.stack(np.meshgrid(np.arange(12) * 100.0, np.arange(12) * 100.0), axis=-1).reshape(-1, 2)
+    place = np.column_stack([np.tile(plane, (5, 1)), np.repeat(np.arange(5) * depth, len(plane))])
+    found = graph_of(place).tocoo()
+    step = np.abs(place[found.row] - place[found.col])
+    within = step[step[:, 2] == 0]
+    assert len(within) == 5 * 2 * 2 * 12 * 11 and set(within.sum(axis=1).tolist()) == {100.0}
+    assert (step[:, 2] <= depth).all() and components_of(place) == 1
+
+
+@pytest.mark.parametrize("ratio", [1.2, 1.5, 2.0, 2.9])
+def test_a_lattice_with_unlike_sides(ratio: float) -> None:
+    """Each place has those beside it, both ways, and no diagonals."""
+    place = np.stack(np.meshgrid(np.arange(15) * 1.0, np.arange(15) * ratio), axis=-1).reshape(-1, 2)
+    found = graph_of(place).tocoo()
+    step = np.round(np.abs(place[found.row] - place[found.col]), 9)
+    assert {tuple(one) for one in step.tolist()} == {(1.0, 0.0), (0.0, round(ratio, 9))}
+    assert found.nnz == 2 * 2 * 15 * 14
+
+
+def test_a_sparse_region_keeps_its_edges() -> None:
+    """One place in ten of a dense region, beside it: its edges are long for the tissue, not for the region."""
+    draw = np.random.default_rng(0)
+    dense, thin = draw.uniform(0, 1, (900, 2)), draw.uniform(0, 3, (100, 2)) + [4, 0]
+    found = graph_of(np.concatenate([dense, thin]))
+    degree = np.diff(found[900:][:, 900:].indptr)
+    assert (degree == 0).mean() < 0.05 and np.median(degree) >= 3
+    assert found[:900][:, 900:].nnz == 0

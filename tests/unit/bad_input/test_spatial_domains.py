@@ -172,3 +172,31 @@ def test_another_type() -> None:
 )
 def test_impossible_options(adata: AnnData, options: dict[str, object], error: type[Exception]) -> None:
     refused(adata, f"^{next(iter(options))}: ", error, **options)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "match"),
+    [
+        ({"rep_added": "spatial"}, ValueError, "rep_added.*over the positions"),
+        ({"rep_added": None}, TypeError, "rep_added.*expected a name"),
+        ({"rep_added": 3}, TypeError, "rep_added.*expected a name"),
+        ({"key_added": 5}, TypeError, "key_added.*expected a name"),
+        ({"key_added": "mouse", "sample_key": "mouse"}, ValueError, "key_added.*batches or samples"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(names: dict[str, object], error: type[Exception], match: str) -> None:
+    adata = isost.datasets.phantom(n_sections=2, n_cells=40, n_genes=10)
+    adata.obs["mouse"] = ["a"] * adata.n_obs
+    before = adata.copy()
+    with pytest.raises(error, match=match):
+        isost.tl.spatial_domains(adata, **QUICK | names)
+    np.testing.assert_array_equal(adata.obsm["spatial"], before.obsm["spatial"])
+    assert adata.obs.equals(before.obs) and set(adata.obsm) == set(before.obsm)
+
+
+@pytest.mark.parametrize("covariance", ["tied", "full"])
+@pytest.mark.parametrize("less", [0, 1])
+def test_as_many_domains_as_cells(covariance: str, less: int) -> None:
+    adata = isost.datasets.phantom(n_sections=2, n_cells=40, n_genes=10)[:8].copy()
+    isost.tl.spatial_domains(adata, **QUICK | {"n_domains": 8 - less, "covariance": covariance})
+    assert adata.obs["spatial_domain"].notna().all()

@@ -52,7 +52,8 @@ def test_what_is_written(adata: AnnData) -> None:
         assert values.dtype == np.float32 and values.shape[0] == adata.n_obs and 1 < values.shape[1] <= 30
         assert np.isfinite(values).all()
     params = adata.uns["spatial_domain"]["params"]
-    assert params["n_domains"] == 3 and params["variant"] == "dual" and 0 <= params["agreement"] <= 1
+    assert params["n_domains"] == 3 and params["variant"] == "dual" and not params["interrupted"]
+    assert params["n_networks"] == QUICK["n_networks"] and params["n_kept"] == -(-QUICK["n_networks"] // 2)
     np.testing.assert_array_equal(adata.X, before.X)
     np.testing.assert_array_equal(adata.obsm["spatial"], before.obsm["spatial"])
     assert adata.obs[["band"]].equals(before.obs) and adata.var.equals(before.var)
@@ -81,12 +82,29 @@ def test_without_the_gene_branch(adata: AnnData) -> None:
     assert "X_domains_intrinsic" not in adata.obsm
 
 
-def test_the_number_is_chosen(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isost._domains.mixture.MOST", 5)
-    isost.tl.spatial_domains(adata, **QUICK | {"n_domains": None, "n_init": 2})
+@pytest.mark.parametrize("n_bands", [1, 3, 5])
+def test_the_number_is_chosen(n_bands: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isost._domains.mixture.MOST", 8)
+    draw = np.random.default_rng(0)
+    place = draw.uniform(0, [300 * n_bands, 900], (900, 2))
+    band = np.minimum(place[:, 0] // 300, n_bands - 1).astype(int)
+    rate = np.full((900, 8 * n_bands), 2.0)
+    for number in range(n_bands):
+        rate[np.ix_(band == number, np.arange(8 * number, 8 * number + 8))] = 4.0
+    adata = AnnData(draw.poisson(rate).astype(np.float32), obsm={"spatial": place})
+    isost.tl.spatial_domains(adata, **QUICK | {"n_domains": None, "variant": "spatial"})
     bic = adata.uns["spatial_domain"]["bic"]
-    assert list(bic) == ["1", "2", "3", "4", "5"]
-    assert len(adata.obs["spatial_domain"].cat.categories) == int(min(bic, key=lambda k: bic[k])) > 1
+    assert list(bic) == [str(number) for number in range(1, 9)]
+    assert len(adata.obs["spatial_domain"].cat.categories) == int(min(bic, key=lambda k: bic[k])) == n_bands, bic
+
+
+def test_a_number_that_is_not_told_is_said(
+    adata: AnnData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("isost._domains.mixture.MOST", 2)
+    monkeypatch.setattr("isost._domains.fit._shared", lambda graph: 1.0)
+    isost.tl.spatial_domains(adata, **QUICK | {"n_domains": None})
+    assert "lowest at the largest number that was tried, 2" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix", "csr_array", "log", "layer"])
