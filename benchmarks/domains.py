@@ -265,7 +265,8 @@ def many(_seeds: int) -> list[dict[str, Any]]:
 
 
 PARTS_OF: dict[str, Callable[[int], list[dict[str, Any]]]] = {
-    "many": many, "sections": sections, "simpler": simpler, "joint": joint, "stack": stack, "phantom": phantom, "ablation": ablation,
+    "many": many, "sections": sections, "simpler": simpler, "joint": joint, "stack": stack,
+    "phantom": phantom, "ablation": ablation,
 }  # fmt: skip
 
 
