@@ -38,6 +38,7 @@ from isost._logging import logger
 
 _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary in space
 _SOME = 20_000  # cells that mixtures are fitted on
+_PLACED = 2_000  # genes on a map at the most: time grows with the cube
 _FEWEST = 3  # epochs, where there are many cells
 
 
@@ -177,6 +178,12 @@ def _choose_genes(tissue: Tissue, graph: sparse.csr_matrix, n_top: int | None) -
 def _gene_map(features: Features, options: FitOptions, rng: np.random.Generator) -> tuple[torch.Tensor | None, int]:
     if options.variant == "spatial":
         return None, 0
+    n_genes = features.matrix.shape[1]
+    if n_genes > _PLACED and not options.random_map:
+        raise ValueError(
+            f"n_top_genes: expected at most {_PLACED:,} genes to be placed on a map by transport, found {n_genes:,} "
+            "that vary in space. Next: n_top_genes=1000, variant='spatial', or gene_map='random'."
+        )
     place, side = place_genes(correlations(features, rng), rng if options.random_map else None)
     return torch.from_numpy(place), side
 

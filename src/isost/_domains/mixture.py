@@ -125,7 +125,7 @@ def evidence(x: np.ndarray, codes: np.ndarray) -> float:
     np.add.at(means, codes, x)
     means[present] /= size[present, None]
     within = x - means[codes]
-    ridge = _RIDGE * float(x.var(axis=0).max()) * np.eye(x.shape[1])
+    ridge = (_RIDGE * float(x.var(axis=0).max()) + 1e-12) * np.eye(x.shape[1])
     share = size[present] / len(codes)
     volume = np.linalg.slogdet(within.T @ within / len(x) + ridge)[1]
     return float(-0.5 * volume + (share * np.log(share)).sum())

@@ -13,7 +13,6 @@ from scipy.spatial import cKDTree
 from sklearn.mixture import GaussianMixture
 
 from isost._core.checks import show
-from isost._core.graph import along_curve
 from isost._core.normalise import Normalisation
 from isost._domains.components import Components
 from isost._domains.consensus import joint_shares
@@ -161,9 +160,9 @@ def beside(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 
 def tissue_patches(graph: sparse.csr_matrix, tissue: Tissue) -> Patches:
-    """Divide the cells of a graph for the steps of a training, one sample after the other."""
+    """Divide the cells of a graph for the steps of a training, one sample after the other, near ones together."""
     parts = [np.flatnonzero(tissue.sample == number) for number in np.unique(tissue.sample)]
-    order = np.concatenate([rows[along_curve(tissue.coords[rows])] for rows in parts])
+    order = np.concatenate([rows[cKDTree(tissue.coords[rows]).indices] for rows in parts])
     return Patches(graph, order, _CELLS)
 
 

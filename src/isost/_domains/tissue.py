@@ -106,7 +106,10 @@ def _coords(adata: AnnData, key: str, problems: Problems) -> np.ndarray:
     try:
         coords = np.asarray(adata.obsm[key], dtype=np.float64)
     except (TypeError, ValueError):
-        coords = np.zeros((0, 0))
+        kind = getattr(adata.obsm[key], "dtype", type(adata.obsm[key]).__name__)
+        problems.add(f"obsm[{key!r}]", expected="finite positions (n, 2) or (n, 3)", found=f"no numbers ({kind})",
+                     next="a dense array of numbers")  # fmt: skip
+        return np.zeros((adata.n_obs, 2))
     if coords.ndim != 2 or coords.shape[1] not in (2, 3) or not np.isfinite(coords).all():
         what = " with NaN or infinity" if coords.size and not np.isfinite(coords).all() else ""
         problems.add(f"obsm[{key!r}]", expected="finite positions (n, 2) or (n, 3)", found=f"{coords.shape}{what}",

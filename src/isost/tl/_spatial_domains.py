@@ -85,7 +85,8 @@ def spatial_domains(
         without edges longer than three median ones, in two dimensions or three; in a stack of sections within each
         section, and to the nearest cell above and below.
     n_top_genes
-        Genes with the largest Moran's I that are used; None for all that vary in space.
+        Genes with the largest Moran's I that are used; None for all that vary in space. Transport places at most 2,000
+        on the map, in time that grows with their cube.
     gene_map
         ``"transport"``: by Gromov-Wasserstein of correlations and places. ``"random"``: for comparison.
     start

@@ -200,3 +200,18 @@ def test_as_many_domains_as_cells(covariance: str, less: int) -> None:
     adata = isost.datasets.phantom(n_sections=2, n_cells=40, n_genes=10)[:8].copy()
     isost.tl.spatial_domains(adata, **QUICK | {"n_domains": 8 - less, "covariance": covariance})
     assert adata.obs["spatial_domain"].notna().all()
+
+
+def test_more_genes_than_transport_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isost._domains.fit._PLACED", 5)
+    adata = isost.datasets.phantom(n_sections=2, n_cells=60, n_genes=20)
+    with pytest.raises(ValueError, match="n_top_genes: expected at most 5 genes"):
+        isost.tl.spatial_domains(adata, **QUICK)
+    isost.tl.spatial_domains(adata, gene_map="random", **QUICK)
+
+
+def test_positions_that_are_no_numbers() -> None:
+    adata = isost.datasets.phantom(n_sections=2, n_cells=40, n_genes=10)
+    adata.obsm["spatial"] = np.full((adata.n_obs, 2), "here")
+    with pytest.raises(ValueError, match="no numbers"):
+        isost.tl.spatial_domains(adata, **QUICK)
