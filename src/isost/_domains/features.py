@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from isost._domains.graph import mean_of_neighbours
+
 _COLUMNS = 256  # genes at a time
 _CLIP = 10.0  # standard deviations
 
@@ -57,9 +59,8 @@ def autocorrelation(
 
     0 for a gene that does not vary.
     """
-    degree = np.asarray(graph.sum(axis=1)).ravel().astype(np.float64)
-    has = degree > 0
-    steps = sparse.diags(1 / np.maximum(degree, 1)) @ graph.astype(np.float64)
+    has = np.diff(graph.indptr) > 0
+    steps = mean_of_neighbours(graph)
     columns = matrix.tocsc() if sparse.issparse(matrix) else matrix
     found = np.zeros(matrix.shape[1])
     spread = np.sqrt(variance)

@@ -172,3 +172,9 @@ def _nearest(asked: np.ndarray, among: np.ndarray, k: int, *, own: bool) -> np.n
         return pairs[pairs[:, 0] != pairs[:, 1]]
     reach = _LONGEST * max(float(np.median(length)), 1e-300)
     return pairs[length <= reach]
+
+
+def mean_of_neighbours(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    """(n, n) float64: times values, their mean over the neighbours of each cell; 0 where there are none."""
+    degree = np.asarray(graph.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags_array(1 / np.maximum(degree, 1)) @ graph.astype(np.float64))

@@ -95,12 +95,11 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Latents of all networks, brought together (n, q) float32, and domains (n,) with their shares (n, K)."""
+    """Latents of all networks, brought together (n, q) float32, and each cell's shares (n, K) in the domains."""
 
     spatial: np.ndarray
     intrinsic: np.ndarray | None
     joint: np.ndarray
-    codes: np.ndarray
     shares: np.ndarray
 
 
@@ -147,7 +146,7 @@ class Domains:
         shares = joint_shares(own, np.array([member.matched for member in self.members]))
         ordered = np.empty_like(shares)
         ordered[:, self.order] = shares
-        return Found(scores["spatial"], scores.get("intrinsic"), scores["joint"], ordered.argmax(axis=1), ordered)
+        return Found(scores["spatial"], scores.get("intrinsic"), scores["joint"], ordered)
 
 
 KINDS = ("spatial", "intrinsic", "joint")

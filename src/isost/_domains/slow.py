@@ -7,6 +7,7 @@ from scipy import sparse
 
 from isost._domains.components import components
 from isost._domains.features import Features
+from isost._domains.graph import mean_of_neighbours
 
 _SAMPLE, _ROWS = 20_000, 50_000  # cells of a principal component analysis, and at a time
 _WHITENED = 50  # principal components that slow features are made of
@@ -27,7 +28,7 @@ def slow_axes(features: Features, graph: sparse.csr_matrix, n_slow: int, rng: np
     axes, scores = _principal(features, _WHITENED, rng)
     spread = np.maximum(scores.std(axis=0), 1e-12)
     y = (scores - scores.mean(axis=0)) / spread
-    alike = y.T @ (_mean_of_neighbours(graph) @ y) / len(y)
+    alike = y.T @ (mean_of_neighbours(graph) @ y) / len(y)
     value, vector = np.linalg.eigh((alike + alike.T) / 2)
     chosen = np.argsort(-value, kind="stable")[:n_slow]
     return axes / spread @ vector[:, chosen]
@@ -36,7 +37,7 @@ def slow_axes(features: Features, graph: sparse.csr_matrix, n_slow: int, rng: np
 def surroundings(features: Features, graph: sparse.csr_matrix, rng: np.random.Generator) -> np.ndarray:
     """(n, <= 30) principal components of expression, three times averaged over each cell and its neighbours."""
     _, around = _principal(features, _AROUND, rng)
-    steps = _mean_of_neighbours(graph + sparse.eye_array(len(features), dtype=bool, format="csr"))
+    steps = mean_of_neighbours(graph + sparse.eye_array(len(features), dtype=bool, format="csr"))
     for _ in range(_STEPS):
         around = steps @ around
     return np.asarray(around)
@@ -49,8 +50,3 @@ def _principal(features: Features, n_comps: int, rng: np.random.Generator) -> tu
     found = components(features.rows(some).astype(np.float64), n_comps, rng)
     parts = np.array_split(np.arange(n), -(-n // _ROWS))
     return found.axes, np.concatenate([found.scores(features.rows(rows).astype(np.float64)) for rows in parts])
-
-
-def _mean_of_neighbours(graph: sparse.csr_matrix) -> sparse.csr_matrix:
-    degree = np.asarray(graph.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(1 / np.maximum(degree, 1)) @ graph.astype(np.float64))

@@ -82,8 +82,8 @@ def spatial_domains(
         the batches. For the sections of one stack, name none, or a column that is the same for all of them.
     n_neighbors
         Of the graph: so many nearest cells. None: the places beside it on a lattice; else Delaunay's triangulation,
-        without edges longer than three median ones, in two dimensions or three; in a stack of sections within each
-        section, and to the nearest cell above and below.
+        without edges that are long for the tissue and for their place, in two dimensions or three; in a stack of
+        sections within each section, and to the nearest cell above and below.
     n_top_genes
         Genes with the largest Moran's I that are used; None for all that vary in space. Transport places at most 2,000
         on the map, in time that grows with their cube.
@@ -97,7 +97,7 @@ def spatial_domains(
         d of each branch and of z.
     epochs
         Of each network, the learning rate (Adam, 0.001) halved after each quarter. Where an epoch has several steps, of
-        about 4,096 cells, so many steps, or 3 epochs. 0: what the networks start from.
+        about 4,096 cells, as many steps in all, but 3 epochs at the least. 0: what the networks start from.
     mask_rate
         Share of the cells that are hidden in a step.
     temperature
