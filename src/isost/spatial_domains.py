@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal, Self
 
 import torch
@@ -307,7 +306,7 @@ def write_domains(
     domains: Domains,
 ) -> None:  # fmt: skip
     """Write latents, domains, their colours and how they were found, after everything was computed."""
-    started, k = perf_counter(), domains.n_domains
+    k = domains.n_domains
     codes = refined(found.shares, tissue, int(params["n_votes"]))
     names = [str(number) for number in range(k)]
     adata.obsm[f"{rep_added}_spatial"] = found.spatial
@@ -321,8 +320,7 @@ def write_domains(
     if domains.info["criterion"]:
         adata.uns[key_added]["bic"] = dict(domains.info["criterion"])
     agree = "" if params["agreement"] is None else f", networks agree by {params['agreement']:.2f} (ARI)"
-    logger.info("spatial_domains: wrote %r, %d domains of %d cells%s; %.1f s", key_added, k, len(codes), agree,
-                perf_counter() - started)  # fmt: skip
+    logger.info("spatial_domains: wrote %r, %d domains of %d cells%s", key_added, k, len(codes), agree)
 
 
 def _check_shares(*, mask_rate: float, temperature: float, contrast: float) -> None:

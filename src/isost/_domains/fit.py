@@ -21,7 +21,18 @@ from isost._domains.consensus import agreement, match
 from isost._domains.features import Features, autocorrelation, correlations, moments
 from isost._domains.gene_map import place_genes
 from isost._domains.mixture import choose_number, evidence, fit_mixtures
-from isost._domains.model import KINDS, Domains, Found, Genes, Member, beside, refined, tissue_graph, tissue_patches
+from isost._domains.model import (
+    KINDS,
+    Domains,
+    Found,
+    Genes,
+    Member,
+    beside,
+    followed,
+    refined,
+    tissue_graph,
+    tissue_patches,
+)
 from isost._domains.network import DualBranch
 from isost._domains.slow import slow_axes, surroundings
 from isost._domains.tissue import Tissue
@@ -101,9 +112,10 @@ def fit_domains(
         If no gene varies, or a checkpoint is of another fit.
     """
     graph = tissue_graph(tissue, options.n_neighbors)
-    _say_parts(graph, tissue)
     genes = _choose_genes(tissue, graph, options.n_top_genes)
     features = genes.features(tissue)
+    graph = followed(graph, features, tissue, options.n_neighbors)
+    _say_parts(graph, tissue)
     patches = tissue_patches(graph, tissue)
     rng = numpy_generator(generator)
     seeds = torch.randint(2**62, (options.n_networks,), generator=generator).tolist()

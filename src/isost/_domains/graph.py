@@ -15,7 +15,9 @@ _EVEN = 0.02  # spread of the distances to the nearest place, relative, on a lat
 _REACH = 1.05  # of the lattice's spacing, where a place's neighbours end
 
 
-def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | None = None) -> sparse.csr_matrix:
+def spatial_graph(
+    coords: np.ndarray, sample: np.ndarray, n_neighbors: int | None = None, shift: np.ndarray | None = None
+) -> sparse.csr_matrix:
     """Connect neighbours.
 
     Cells of a plane, or of a volume, are joined by Delaunay's triangulation, without edges longer than three median
@@ -31,6 +33,9 @@ def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | Non
         (n,) int; no edge leads from one sample to another.
     n_neighbors
         Take so many nearest cells instead, in both directions.
+    shift
+        (n, 2, 2) of each cell in a stack the shift in x and y to where it is looked for in the section before and in
+        that after its own; None for straight below and above.
 
     Returns
     -------
@@ -44,7 +49,7 @@ def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | Non
         if len(rows) < 2:
             continue
         if levels is not None:
-            pairs = _stack_pairs(place, levels, n_neighbors)
+            pairs = _stack_pairs(place, levels, n_neighbors, None if shift is None else shift[rows])
         else:
             pairs = _pairs(flat, n_neighbors)
         parts.append(rows[pairs])
@@ -55,6 +60,14 @@ def spatial_graph(coords: np.ndarray, sample: np.ndarray, n_neighbors: int | Non
     graph.setdiag(False)
     graph.eliminate_zeros()
     return graph.tocsr()
+
+
+def stacks(coords: np.ndarray, sample: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cells (m,) of each sample that is a stack of sections, and of these cells the section, in the order of depth."""
+    for rows in _groups(sample):
+        level = _levels(coords[rows])
+        if level is not None:
+            yield rows, level
 
 
 def _groups(sample: np.ndarray) -> Iterator[np.ndarray]:
@@ -150,14 +163,16 @@ def _with_twins(pairs: np.ndarray, number: np.ndarray) -> np.ndarray:
     return np.concatenate([leader[pairs], chain, np.column_stack([twins[beside.row], leader[beside.col]])])
 
 
-def _stack_pairs(place: np.ndarray, level: np.ndarray, n_neighbors: int | None) -> np.ndarray:
+def _stack_pairs(place: np.ndarray, level: np.ndarray, n_neighbors: int | None, shift: np.ndarray | None) -> np.ndarray:
+    flat = place[:, :2]
+    below, above = (flat, flat) if shift is None else (flat + shift[:, 0], flat + shift[:, 1])
     found, sections = [], [np.flatnonzero(level == number) for number in range(level.max() + 1)]
     for rows in sections:
         if len(rows) > 1:
-            found.append(rows[_pairs(place[rows, :2], n_neighbors)])
+            found.append(rows[_pairs(flat[rows], n_neighbors)])
     for lower, upper in zip(sections[:-1], sections[1:], strict=True):
-        for one, other in ((lower, upper), (upper, lower)):
-            pairs = _nearest(place[one, :2], place[other, :2], _BETWEEN, own=False)
+        for one, other, asked in ((lower, upper, above), (upper, lower, below)):
+            pairs = _nearest(asked[one], flat[other], _BETWEEN, own=False)
             found.append(np.column_stack([one[pairs[:, 0]], other[pairs[:, 1]]]))
     return np.concatenate(found)
 

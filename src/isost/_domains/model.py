@@ -17,6 +17,7 @@ from isost._core.normalise import Normalisation
 from isost._domains.components import Components
 from isost._domains.consensus import joint_shares
 from isost._domains.features import Features, moments
+from isost._domains.follow import tissue_shift
 from isost._domains.graph import spatial_graph
 from isost._domains.network import DualBranch
 from isost._domains.patches import Patches
@@ -130,8 +131,8 @@ class Domains:
 
     def find(self, tissue: Tissue, n_neighbors: int | None, device: torch.device) -> Found:
         """Look for the domains in a tissue that was not fitted on."""
-        patches = tissue_patches(tissue_graph(tissue, n_neighbors), tissue)
         features = self.genes.features(tissue) if not self.info["batches"] else self.genes.aligned(tissue)
+        patches = tissue_patches(followed(tissue_graph(tissue, n_neighbors), features, tissue, n_neighbors), tissue)
         return self.of_latents([latents(member.network, features, patches, device) for member in self.members])
 
     def of_latents(self, each: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]]) -> Found:
@@ -166,8 +167,16 @@ def tissue_patches(graph: sparse.csr_matrix, tissue: Tissue) -> Patches:
 
 
 def tissue_graph(tissue: Tissue, n_neighbors: int | None) -> sparse.csr_matrix:
-    """Connect the neighbours of a tissue."""
+    """Connect the neighbours of a tissue; of a stack, with those straight above and below."""
     return spatial_graph(tissue.coords, tissue.sample, n_neighbors)
+
+
+def followed(
+    graph: sparse.csr_matrix, features: Features, tissue: Tissue, n_neighbors: int | None
+) -> sparse.csr_matrix:
+    """Connect with those above and below where the tissue goes on, as far as expression tells; else as it was."""
+    shift = tissue_shift(features, graph, tissue.coords, tissue.sample)
+    return graph if shift is None else spatial_graph(tissue.coords, tissue.sample, n_neighbors, shift)
 
 
 def refined(shares: np.ndarray, tissue: Tissue, n_votes: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def spatial_domains(
     n_neighbors
         Of the graph: so many nearest cells. None: the places beside it on a lattice; else Delaunay's triangulation,
         without edges that are long for the tissue and for their place, in two dimensions or three; in a stack of
-        sections within each section, and to the nearest cell above and below.
+        sections within each section, and to the nearest cell above and below, where by expression the tissue goes on.
     n_top_genes
         Genes with the largest Moran's I that are used; None for all that vary in space. Transport places at most 2,000
         on the map, in time that grows with their cube.
