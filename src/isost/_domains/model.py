@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 
 from isost._core.checks import show
 from isost._core.normalise import Normalisation
+from isost._domains.balance import balanced
 from isost._domains.components import Components
 from isost._domains.consensus import joint_shares
 from isost._domains.features import Features, moments
@@ -182,14 +183,21 @@ def followed(
 def refined(shares: np.ndarray, tissue: Tissue, n_votes: int) -> np.ndarray:
     """(n,) the domain with the largest sum of shares (n, K) among a cell and its `n_votes` nearest in its sample.
 
-    The cell's own count for a quarter of the votes, beside its own vote.
+    Weights are such that the cells that vote are centred on the cell, whose own shares count for a quarter of the votes
+    beside its own vote.
     """
     if n_votes == 0:
         return shares.argmax(axis=1)
-    total = n_votes / 4 * shares
+    total = np.empty_like(shares)
     for number in np.unique(tissue.sample):
         rows = np.flatnonzero(tissue.sample == number)
-        near = cKDTree(tissue.coords[rows]).query(tissue.coords[rows], k=np.arange(1, min(n_votes + 1, len(rows)) + 1))
-        for column in near[1].T:
-            total[rows] += shares[rows[column]]
+        votes = balanced(_nearest(tissue.coords[rows], n_votes), tissue.coords[rows])
+        total[rows] = votes @ shares[rows] + n_votes / (4 * (n_votes + 1)) * shares[rows]
     return total.argmax(axis=1)
+
+
+def _nearest(place: np.ndarray, k: int) -> sparse.csr_matrix:
+    """(n, n) bool, each place and its k nearest."""
+    n, k = len(place), min(k + 1, len(place))
+    found = cKDTree(place).query(place, k=np.arange(1, k + 1))[1]
+    return sparse.csr_matrix((np.ones(n * k, dtype=bool), found.ravel(), np.arange(n + 1) * k), shape=(n, n))

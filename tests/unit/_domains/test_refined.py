@@ -24,7 +24,7 @@ def tissue_of(coords: np.ndarray, sample: np.ndarray) -> Tissue:
 
 @pytest.mark.parametrize("n_votes", [0, 4, 9])
 def test_by_the_formula(n_votes: int) -> None:
-    """Sum of the shares of the cell and its nearest, its own counting n_votes / 4 beside; samples apart."""
+    """Weighed sum of the shares of the cell and its nearest, its own counting for a quarter beside; samples apart."""
     draw = np.random.default_rng(0)
     coords, sample = draw.uniform(0, 1, (60, 2)), np.repeat([0, 1], [25, 35])
     shares = draw.dirichlet([0.5] * 4, 60)
@@ -32,7 +32,16 @@ def test_by_the_formula(n_votes: int) -> None:
     away = np.linalg.norm(coords[:, None] - coords, axis=2) + np.where(sample[:, None] == sample, 0, np.inf)
     for cell in range(60):
         near = np.argsort(away[cell])[: n_votes + 1]
-        assert found[cell] == (shares[near].sum(axis=0) + n_votes / 4 * shares[cell]).argmax()
+        weight = np.full(len(near), 1 / len(near))
+        if n_votes:
+            step = coords[near] - coords[cell]
+            spread = np.cov(step.T, bias=True)
+            less = (step - step.mean(axis=0)) @ np.linalg.solve(
+                spread + 0.01 * np.trace(spread) / 2 * np.eye(2), step.mean(axis=0)
+            )
+            weight = (1 - less / max(1, less.max())) / len(near)
+        own = n_votes / (4 * (n_votes + 1))
+        assert found[cell] == (weight @ shares[near] + own * shares[cell]).argmax()
 
 
 def test_a_sure_cell_stays_where_a_doubtful_one_yields() -> None:
