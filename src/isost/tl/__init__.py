@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from isost.tl._enrichment import enrichment
     from isost.tl._fit import fit
     from isost.tl._growth import growth
+    from isost.tl._histology_features import histology_features
     from isost.tl._organ_proportions import organ_proportions
     from isost.tl._propagate_labels import propagate_labels
     from isost.tl._radial_gradients import radial_gradients
@@ -38,6 +39,7 @@ __all__ = [
     "enrichment",
     "fit",
     "growth",
+    "histology_features",
     "organ_proportions",
     "propagate_labels",
     "radial_gradients",
