@@ -17,7 +17,7 @@ NAMESPACES = ("datasets", "get", "metrics", "pl", "pp", "tl")
 FIRST = {
     "get": {"sdata"},
     "pp": {"adata", "adatas", "features", "image"},
-    "tl": {"adata", "sdata", "data", "fitted"},
+    "tl": {"adata", "sdata", "data", "fitted", "image"},
     "pl": {"adata", "sdata", "data", "fitted", "scores"},
 }
 ROOT = Path(__file__).parents[1]

@@ -61,6 +61,8 @@ def histology_features(
         ``"texture"``; the name or the folder of a vision transformer of the package ``transformers``
         (``pip install 'isost[histology]'``); or a function from tiles (B, 3, 256, 256) float32 between 0 and 1 to
         features (B, d), or to a pair of these and tokens (B, t^2, d) of t x t patches.
+    spatial_key
+        Positions in `obsm`, where cells are an AnnData.
     unit
         Of the positions: ``"pixel"`` of the image at full resolution (of the global frame of a SpatialData), or
         ``"um"`` from its corner.
