@@ -9,14 +9,14 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from isost._domains.features import Features
-from isost._domains.graph import mean_of_neighbours, stacks
-from isost._domains.slow import slow_axes
+from isost._domains.graph import mean_around, stacks
+from isost._domains.slow import by_parts, slow_axes
 from isost._logging import logger
 
 _DEGREE = 2  # of the polynomials that a map is made of
 _CANDIDATES, _STEPS = 24, 10  # cells of the other section that are looked at, and how often
 _SLOW = 8  # combinations of genes that are compared
-_CELLS, _ROWS = 5_000, 50_000  # of a section, that its map is fitted on; of all cells, at a time
+_CELLS = 5_000  # of a section, that its map is fitted on
 _FEWEST = 100  # cells of a section that has a map
 _RIDGE = 0.01
 _SURE = 4.0  # standard errors by which expression is more alike where a map leads
@@ -51,9 +51,8 @@ def tissue_shift(
     inside = level[pairs.row] == level[pairs.col]
     within = sparse.csr_matrix((pairs.data[inside], (pairs.row[inside], pairs.col[inside])), shape=graph.shape)
     axes = slow_axes(features, within, _SLOW, np.random.default_rng(0))
-    parts = np.array_split(np.arange(len(features)), -(-len(features) // _ROWS))
-    scores = np.concatenate([features.rows(rows) @ axes for rows in parts])
-    steps = mean_of_neighbours(within + sparse.eye_array(len(features), dtype=bool, format="csr"))
+    scores = by_parts(features, lambda x: x @ axes)
+    steps = mean_around(within)
     around = steps @ (steps @ scores)
     shift = np.zeros((len(coords), 2, 2))
     for rows, own in found:

@@ -193,3 +193,8 @@ def mean_of_neighbours(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     """(n, n) float64: times values, their mean over the neighbours of each cell; 0 where there are none."""
     degree = np.asarray(graph.sum(axis=1)).ravel()
     return sparse.csr_matrix(sparse.diags_array(1 / np.maximum(degree, 1)) @ graph.astype(np.float64))
+
+
+def mean_around(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    """(n, n) float64: times values, their mean over each cell and its neighbours."""
+    return mean_of_neighbours(graph + sparse.eye_array(graph.shape[0], dtype=bool, format="csr"))

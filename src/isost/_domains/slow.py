@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import sparse
 
 from isost._domains.components import components
 from isost._domains.features import Features
-from isost._domains.graph import mean_of_neighbours
+from isost._domains.graph import mean_around, mean_of_neighbours
 
 _SAMPLE, _ROWS = 20_000, 50_000  # cells of a principal component analysis, and at a time
 _WHITENED = 50  # principal components that slow features are made of
@@ -37,7 +39,7 @@ def slow_axes(features: Features, graph: sparse.csr_matrix, n_slow: int, rng: np
 def surroundings(features: Features, graph: sparse.csr_matrix, rng: np.random.Generator) -> np.ndarray:
     """(n, <= 30) principal components of expression, three times averaged over each cell and its neighbours."""
     _, around = _principal(features, _AROUND, rng)
-    steps = mean_of_neighbours(graph + sparse.eye_array(len(features), dtype=bool, format="csr"))
+    steps = mean_around(graph)
     for _ in range(_STEPS):
         around = steps @ around
     return np.asarray(around)
@@ -48,5 +50,10 @@ def _principal(features: Features, n_comps: int, rng: np.random.Generator) -> tu
     n = len(features)
     some = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False))
     found = components(features.rows(some).astype(np.float64), n_comps, rng)
-    parts = np.array_split(np.arange(n), -(-n // _ROWS))
-    return found.axes, np.concatenate([found.scores(features.rows(rows).astype(np.float64)) for rows in parts])
+    return found.axes, by_parts(features, found.scores)
+
+
+def by_parts(features: Features, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(n, ...) what is made of the features of all cells (n, p) float64, some rows at a time."""
+    parts = np.array_split(np.arange(len(features)), -(-len(features) // _ROWS))
+    return np.concatenate([of(features.rows(rows).astype(np.float64)) for rows in parts])

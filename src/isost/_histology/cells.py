@@ -152,7 +152,9 @@ def _of_frame(cells: gpd.GeoDataFrame) -> tuple[pd.Index, np.ndarray, np.ndarray
     broken = ~shapely.is_valid(shapes)
     if broken.any():
         shapes = np.where(broken, shapely.buffer(shapely.make_valid(shapes), 0), shapes)
-        logger.info("histology: %d of %d outlines cross themselves and were mended", int(broken.sum()), len(broken))
+        logger.info(
+            "histology_features: %d of %d outlines cross themselves and were mended", int(broken.sum()), len(broken)
+        )
     flat = int((shapely.area(shapes) <= 0).sum())
     if flat:
         raise ValueError(f"cells: expected outlines with an area, found {flat} without. Next: leave them out.")

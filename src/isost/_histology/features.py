@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 import torch
 from tqdm.auto import tqdm
 
+from isost._core.folder import written_beside
 from isost._histology.cells import Cells
 from isost._histology.slide import Slide
 from isost._histology.stain import Stains, find_stains
@@ -89,8 +87,10 @@ def of_encoder(
                     found.append({name: kept[name] for name in kept.files})
                 bar.update(len(part))
                 continue
-            batches = np.array_split(part, -(-len(part) // batch_size))
-            each = [_counted(encoded(slide, cells, rows, encoder, stains, device), bar.update) for rows in batches]
+            each = []
+            for rows in np.array_split(part, -(-len(part) // batch_size)):
+                each.append(encoded(slide, cells, rows, encoder, stains, device))
+                bar.update(len(rows))
             one = {"whole": np.concatenate([whole for whole, _, _ in each]),
                    "tissue": np.concatenate([tissue for _, _, tissue in each])}  # fmt: skip
             if each[0][1] is not None:
@@ -107,11 +107,6 @@ def of_encoder(
     return HistologyFeatures(np.hstack(values).astype(np.float32), names, local, tissue.astype(np.float32))
 
 
-def _counted(found: Any, update: Callable[[int], Any]) -> Any:
-    update(len(found[0]))
-    return found
-
-
 def _identity(slide: Slide, cells: Cells, stains: Stains | None, called: str) -> str:
     digest = hashlib.sha256(json.dumps([slide.shape, slide.pixel_size, slide.brightest, called]).encode())
     rows = np.unique(np.linspace(0, len(cells) - 1, 16).astype(int))
@@ -125,9 +120,6 @@ def _identity(slide: Slide, cells: Cells, stains: Stains | None, called: str) ->
 
 
 def _keep(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside, then move into place."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with beside.open("wb") as opened:
-        np.savez(opened, **arrays)  # type: ignore[arg-type]
-    beside.replace(file)
+    with written_beside(file) as beside:
+        np.savez(beside, **arrays)  # type: ignore[arg-type]

@@ -230,22 +230,19 @@ def _checked_colours(pixels: Any) -> Any:
 
 
 def _white_of(pixels: Any) -> float:
-    kinds: dict[Any, Callable[[], float]] = {np.uint8: lambda: 255.0, np.uint16: lambda: 65535.0}
     kind = np.dtype(pixels.dtype)
-    if kind.type in kinds:
-        brightest = kinds[kind.type]()
-        some = np.asarray(pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256), :3])
-        if kind.type is np.uint16 and some.max() < 4096:  # of a camera of 8 or 12 bits, in a larger box
-            brightest = 255.0 if some.max() < 256 else 4095.0
-        return brightest
-    if kind.kind == "f":
-        some = np.asarray(pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256), :3])
-        if np.isfinite(some).all() and 0 <= some.min() and some.max() <= 1.0 + 1e-6:
-            return 1.0
+    if kind.type is np.uint8:
+        return float(WHITE)
+    if kind.type is not np.uint16 and kind.kind != "f":
+        raise ValueError(
+            f"image: expected uint8, uint16 or floating-point values, found {kind}. Next: image.astype('uint8')."
+        )
+    some = np.asarray(pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256), :3])
+    if kind.type is np.uint16:  # of a camera of 8, 12 or 16 bits
+        return next(white for white in (255.0, 4095.0, 65535.0) if some.max() <= white)
+    if not (np.isfinite(some).all() and 0 <= some.min() and some.max() <= 1.0 + 1e-6):
         raise ValueError(
             f"image: expected floating-point values between 0 and 1, found {np.min(some):.4g} to "
             f"{np.max(some):.4g}. Next: divide by the value of white."
         )
-    raise ValueError(
-        f"image: expected uint8, uint16 or floating-point values, found {kind}. Next: image.astype('uint8')."
-    )
+    return 1.0
