@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 def public_names() -> list[str]:
     """Dotted names, below isost, of everything that a user is meant to call."""
     return [f"{namespace}.{name}" for namespace in NAMESPACES for name in getattr(isost, namespace).__all__] + [
+        "HistologyModel",
         "Reconstruction",
         "Reconstruction4D",
         "SpatialDomains",

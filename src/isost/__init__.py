@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isost import datasets, get, metrics, pl, pp, tl
+    from isost.histology_model import HistologyModel
     from isost.reconstruction import Reconstruction
     from isost.reconstruction4d import Reconstruction4D
     from isost.spatial_domains import SpatialDomains
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "HistologyModel",
     "Reconstruction",
     "Reconstruction4D",
     "SpatialDomains",
@@ -33,6 +35,8 @@ def __getattr__(name: str) -> Any:
     # torch, scanpy and spatialdata take seconds to load: they wait until a name that needs them is asked for (PEP 562).
     if name in _NAMESPACES:
         return import_module(f"isost.{name}")
+    if name == "HistologyModel":
+        return import_module("isost.histology_model").HistologyModel
     if name == "Reconstruction":
         return import_module("isost.reconstruction").Reconstruction
     if name == "Reconstruction4D":

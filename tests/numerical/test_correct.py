@@ -228,3 +228,18 @@ def test_it_is_saved_with_the_corrected_cells(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.expression(at), fitted.expression(at), rtol=1e-5, atol=1e-6)
     drawn = loaded.section(fitted.stack.depths[BAD], rng=0)
     np.testing.assert_array_equal(drawn.obsm["X_pca"], fitted.stack.features[fitted.stack.slice_of(BAD)])
+
+
+def test_predicted_sections_are_not_asked_and_follow(still: AnnData) -> None:
+    """A bad section is found beside a predicted one, which takes the corrected one's part; none is itself corrected."""
+    stained = stain(still).adata
+    stained.obs["section_weight"] = np.where(rows_of(stained, BAD + 1), 0.5, 1.0)
+    stack = read_stack(embedded(stained))
+    corrected, found = correct_sections(stack)
+    assert list(found) == [f"s{BAD + 1}"]
+    change = np.abs(corrected.scores - stack.scores).max(axis=1)
+    assert set(stack.section_index[change > 0]) == {BAD, BAD + 1}
+    again = stain(still).adata
+    again.obs["section_weight"] = np.where(rows_of(again, BAD), 0.9, 1.0)
+    stack = read_stack(embedded(again))
+    assert correct_sections(stack) == (stack, {})

@@ -12,6 +12,7 @@ from xarray import DataArray
 from isost._core.field import Field
 from isost._core.model import SDEModel
 from isost._core.stack import Stack
+from isost._core.trust import without
 from isost._images.basis import Basis
 from isost._images.guide import fit_guide, regress
 from isost._images.outline import shows_tissue
@@ -153,3 +154,17 @@ def test_one_section_elsewhere_is_enough_for_no_outline(stack: Stack, still: SDE
     coords[stack.slice_of(2), 0] += 200.0
     assert not shows_tissue(planes, replace(stack, coords=coords))
     assert not shows_tissue(planes, stack.select([0]))
+
+
+def test_predicted_sections_are_not_asked(stack: Stack, still: SDEModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def watched(stack: Stack, k: int) -> Stack:
+        asked.append(k)
+        return without(stack, k)
+
+    monkeypatch.setattr("isost._images.guide.without", watched)
+    weighted = replace(stack, weights=np.array([1, 1, 0.5, 1, 1, 1]))
+    guide = fit_guide(still, weighted, images(spots, DEPTHS))
+    assert guide is not None and guide.gain[0] > 0.1
+    assert asked == [1, 3, 4]

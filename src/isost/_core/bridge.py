@@ -124,7 +124,9 @@ class BridgeObjective:
         coupling = {"n_candidates": int(settings["n_candidates"]), "feature_weight": settings["feature_weight"]}
         last = stack.n_sections - 1
         # sections left out say how much of what couplings and images show is motion, and how much is noise
-        self.belief = _believed(self._sections, self._depths, coupling, checkpoint, _ways(model, stack, images))
+        asked = stack.measured  # predicted sections are no truth
+        known, depths = [self._sections[k] for k in asked], [self._depths[k] for k in asked]
+        self.belief = _believed(known, depths, coupling, checkpoint, _ways(model, stack, images))
         coupling["masses"] = self.belief.masses
         self.model.config.update(moving=self._moving, changing=float(self.belief.change > 0))
         gaps = zip(stack.depths[:-1].tolist(), stack.depths[1:].tolist(), strict=True)
@@ -267,7 +269,7 @@ def _ways(model: SDEModel, stack: Stack, images: Imaged | None) -> Callable[[lis
     """
     if images is None or not images.show(stack):
         return None
-    depths = stack.depths.tolist()
+    depths = stack.depths[stack.measured].tolist()
 
     def of(numbers: list[int]) -> list[Way | None]:
         asked = []

@@ -23,6 +23,7 @@ from isost._core.model import SDEModel
 from isost._core.paths import Paths
 from isost._core.settle import Evidence, Settling, choose_settling, evidence
 from isost._core.stack import Stack
+from isost._core.trust import without
 
 _LEVEL, _QUANTILE = 0.9, 1.6448536269514722
 _FACTORS = np.geomspace(0.2, 8.0, 38)
@@ -72,6 +73,8 @@ def calibrate(
 ) -> tuple[Calibration, Blend | None, Settling | None]:
     """Leave inner sections out one at a time; where there is none, factors are 1, nothing is blended and settled.
 
+    Sections whose expression was predicted are never asked: they are no truth.
+
     Parameters
     ----------
     model, stack
@@ -81,7 +84,7 @@ def calibrate(
     settle
         Whether to ask the sections left out how far carried cells follow the field; None is returned if not.
     """
-    inner = np.arange(1, stack.n_sections - 1)
+    inner = np.array(stack.measured[1:-1], dtype=np.int64)
     if not inner.size or not stack.n_scores:
         return Calibration.none(stack), None, None
     at_most = int(np.clip(_CELLS_ASKED * stack.n_sections / stack.n_cells, *_SECTIONS_ASKED))
@@ -108,7 +111,7 @@ def _leave_out(
     model: SDEModel, stack: Stack, k: int, hyper: Hyperparameters, centre: np.ndarray,
     options: list[tuple[float, float]], *, settle: bool,
 ) -> tuple[LeftOut, Evidence | None]:  # fmt: skip
-    rest = stack.select([other for other in range(stack.n_sections) if other != k])
+    rest = without(stack, k)
     rows = np.arange(stack.starts[k], stack.starts[k + 1])
     rows = np.random.default_rng(0).permutation(rows)[:MOST_CELLS]
     coords, measured = stack.coords[rows], stack.scores_of(rows)

@@ -126,6 +126,8 @@ def identity_of(stack: Stack, generator: torch.Generator | None, **how: Any) -> 
         names += stack.decoder.genes
     if stack.remainder is not None:
         arrays += [stack.remainder.scores, stack.remainder.loadings]
+    if stack.weights is not None:
+        arrays.append(stack.weights)
     for values in arrays:
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     digest.update("\n".join(names).encode())

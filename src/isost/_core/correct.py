@@ -9,13 +9,14 @@ sections that lie farther away, which a step or a trend of biology does not do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from isost._core.covariance import spacing_of
 from isost._core.stack import Stack
+from isost._core.trust import follow
 from isost._logging import logger
 
 _SIDE = 5.0  # of a square, in spacings
@@ -34,7 +35,7 @@ def correct_sections(stack: Stack) -> tuple[Stack, dict[str, dict[str, float]]]:
     the differences of the log spread and of the mean from what the neighbours predict, drawn to 0 where such
     differences are ordinary between good sections (James and Stein's positive part). The map is applied to the scores,
     by least squares of the decoded genes. The first and the last section are never changed: beyond them
-    nothing says whether they or the tissue differ.
+    nothing says whether they or the tissue differ. Predicted sections are not asked, and follow the measured ones.
 
     Parameters
     ----------
@@ -50,18 +51,19 @@ def correct_sections(stack: Stack) -> tuple[Stack, dict[str, dict[str, float]]]:
         deviations of bin means, and of exp(l); ``error`` of its neighbours as measured (mean squared difference, in the
         same units), and ``error_without`` the section.
     """
-    if stack.n_sections < _FEWEST_SECTIONS or not stack.n_features:
+    measured = stack.measured
+    if len(measured) < _FEWEST_SECTIONS or not stack.n_features:
         return stack, {}
     sections = _Sections.of(stack)
     bad: dict[int, tuple[float, float]] = {}
-    while len(bad) < max(1, int(_MOST * (stack.n_sections - 2))):
-        found = sections.worst([k for k in range(stack.n_sections) if k not in bad])
+    while len(bad) < max(1, int(_MOST * (len(measured) - 2))):
+        found = sections.worst([k for k in measured if k not in bad])
         if found is None:
             break
         bad[found[0]] = found[1:]
     if not bad:
         return stack, {}
-    good = [k for k in range(stack.n_sections) if k not in bad]
+    good = [k for k in measured if k not in bad]
     scores = stack.scores.copy()
     report: dict[str, dict[str, float]] = {}
     for k, (error, without) in sorted(bad.items()):
@@ -75,7 +77,7 @@ def correct_sections(stack: Stack) -> tuple[Stack, dict[str, dict[str, float]]]:
         "fit: %s stand out from their neighbours, which are predicted better without: gain and offset corrected",
         ", ".join(report),
     )
-    return _with_scores(stack, scores), report
+    return follow(stack, stack.with_scores(scores), list(bad)), report
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,9 +209,3 @@ class _Sections:
 def _diagonal(loadings: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Variance (G,) of genes from the covariance (S, S) of scores."""
     return ((loadings @ covariance) * loadings).sum(axis=1)
-
-
-def _with_scores(stack: Stack, scores: np.ndarray) -> Stack:
-    features, rest = scores[:, : stack.n_features], scores[:, stack.n_features :]
-    remainder = stack.remainder and replace(stack.remainder, scores=np.ascontiguousarray(rest))
-    return replace(stack, features=np.ascontiguousarray(features), remainder=remainder)

@@ -20,6 +20,7 @@ from isost._core.paths import Paths, gap_shares
 from isost._core.settle import Settling, settle
 from isost._core.smooth import KernelPlane
 from isost._core.stack import Stack
+from isost._core.trust import measured_part
 
 _WIDTH = 2.5  # of the kernel of the density, in spacings
 _FLOOR_SHARE = 0.25
@@ -115,7 +116,8 @@ class Field:
     def fit(cls, model: SDEModel, stack: Stack, *, settle: bool = True, guide: Guidance | None = None) -> Field:
         """Estimate the covariances, how far their intervals hold, and the density below which there is no tissue."""
         left = guide.left(stack) if guide else stack
-        hyper = estimate(left, views=aligned_views(model, left))
+        # predicted cells scatter less than measured ones
+        hyper = estimate(measured_part(left), views=[measured_part(view) for view in aligned_views(model, left)])
         field = cls(model, stack, hyper, _WIDTH * spacing_of(stack), guide=guide)
         field.calibration, field.blend, settling = calibrate(model, left, hyper, field._centre, settle=settle)
         field.settling = settling or field.settling

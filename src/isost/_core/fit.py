@@ -23,6 +23,7 @@ from isost._core.requests import as_whole
 from isost._core.stack import Stack
 from isost._core.train import Objective, Training
 from isost._core.trajectory import TrajectoryObjective
+from isost._core.trust import describe
 from isost._logging import logger
 
 
@@ -129,6 +130,8 @@ def fit_stack(
         "fit: %s on %s, %d sections, %d cells, %d features",
         objective, chosen_device, stack.n_sections, stack.n_cells, stack.n_features,
     )  # fmt: skip
+    if said := describe(stack):
+        logger.info("fit: %s", said)
     how = {"objective": objective, "preset": preset, "settings": settings}
     if images is not None:
         how["images"] = images.identity()
@@ -158,6 +161,9 @@ def fit_stack(
         "seconds": round(seconds, 3), "interrupted": training.interrupted,
         "corrected_sections": corrected,
     }  # fmt: skip
+    if stack.weights is not None:
+        info["predicted_sections"] = {stack.names[k]: round(float(stack.weights[k]), 4)
+                                      for k in np.flatnonzero(stack.weights < 1)}  # fmt: skip
     if images is not None:
         info["images"] = {"followed": isinstance(problem, BridgeObjective) and problem.belief.imaged}
         info["images"] |= {"outline": False} if guide is None else guide.report()

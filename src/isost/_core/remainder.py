@@ -9,6 +9,7 @@ stand out from the same eigenvalues after the cells of each section were permute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class Remainder:
 
 def read_remainder(
     adata: AnnData, use_rep: str, rows: np.ndarray, *,
-    coords: np.ndarray, starts: np.ndarray, features: np.ndarray, decoder: Decoder,
+    coords: np.ndarray, starts: np.ndarray, features: np.ndarray, decoder: Decoder, sections: Sequence[int],
 ) -> Remainder | None:  # fmt: skip
     """Find the remainder of the expression of cells, or None where nothing of it is shared by neighbours.
 
@@ -65,6 +66,8 @@ def read_remainder(
         (n, 2 or more) positions, first cells of the sections and the end, and (n, P) components.
     decoder
         Of the components.
+    sections
+        Numbers of the sections whose neighbours are asked: the measured ones.
     """
     if len(coords) < _FEWEST or adata.n_vars <= features.shape[1]:
         return None
@@ -72,7 +75,7 @@ def read_remainder(
     if how.layer is None and adata.X is None:
         return None
     raw = expression_of(adata, how.layer)
-    chosen, ends = _patches(coords, starts)
+    chosen, ends = _patches(coords, starts, sections)
     at = rows[chosen]
     order = np.argsort(at)
     sample = np.empty(len(at), dtype=np.int64)
@@ -185,13 +188,13 @@ def _neighbour_mean(coords: np.ndarray, ends: np.ndarray) -> sparse.csr_matrix:
     return sparse.block_diag(blocks, format="csr", dtype=np.float32)
 
 
-def _patches(coords: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _patches(coords: np.ndarray, starts: np.ndarray, sections: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Cells to look at, in whole neighbourhoods: the nearest to one cell of each section; and their first and end."""
-    sizes = np.diff(starts)
-    share = min(1.0, _LOOKED_AT / len(coords))
+    firsts, sizes = starts[:-1][sections], np.diff(starts)[sections]
+    share = min(1.0, _LOOKED_AT / sizes.sum())
     rng = np.random.default_rng(0)
     chosen, ends = [], [0]
-    for first, size in zip(starts[:-1], sizes, strict=True):
+    for first, size in zip(firsts, sizes, strict=True):
         rows = np.arange(first, first + size)
         if share < 1.0:
             distance = ((coords[rows, :2] - coords[rng.choice(rows), :2]) ** 2).sum(axis=1)

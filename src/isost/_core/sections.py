@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._core.checks import Problems, show, show_rows
+from isost._core.trust import measured_of, read_weights
 from isost._logging import logger
 
 SECTION_KEY = "section"
@@ -38,11 +39,19 @@ class Sections:
         (K,) float64, median z of each section.
     names
         K names.
+    weights
+        (K,) float64 trust in each section's expression, `obs["section_weight"]`; None where all were measured.
     """
 
     index: np.ndarray
     depths: np.ndarray
     names: tuple[str, ...]
+    weights: np.ndarray | None = None
+
+    @property
+    def measured(self) -> list[int]:
+        """Sections whose expression was measured, not predicted."""
+        return measured_of(self.weights, len(self.names))
 
 
 def read_sections(
@@ -78,7 +87,11 @@ def read_sections(
     if coords is None or len(names) < 2:
         return None
     order, depths = _order_by_depth(codes, coords[:, 2], names, problems)
-    return Sections(np.argsort(order)[codes], depths, tuple(names[order])) if len(problems) == before else None
+    weights = read_weights(adata, codes, names, problems)
+    if len(problems) > before:
+        return None
+    weights = weights if weights is None else weights[order]
+    return Sections(np.argsort(order)[codes], depths, tuple(names[order]), weights)
 
 
 def _read_labels(

@@ -18,6 +18,7 @@ from isost._core.remainder import Remainder, read_remainder
 from isost._core.scaling import Scaling
 from isost._core.sections import SECTION_KEY, Sections, read_sections
 from isost._core.stages import read_growth
+from isost._core.trust import measured_of, trusted
 from isost._core.units import MILLIMETRE, read_unit
 
 __all__ = ["Decoder", "Scaling", "Stack", "check_stack", "read_stack"]
@@ -56,6 +57,9 @@ class Stack:
     growth
         (K,) float64, of stages of development: how large each is beside the frame that `isost.pp.align_stages` laid
         them into. None for sections of one tissue.
+    weights
+        (K,) float64, of predicted sections: how far the expression of each is trusted, 1 for a measured one. Scores of
+        the others are drawn towards what the measured ones say (`isost._core.trust`). None where all were measured.
     """
 
     coords: np.ndarray
@@ -70,6 +74,7 @@ class Stack:
     unit: str
     remainder: Remainder | None = None
     growth: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     @property
     def n_cells(self) -> int:
@@ -91,6 +96,17 @@ class Stack:
     def scores(self) -> np.ndarray:
         """(n, P + Q) float32: features, then the scores of the remainder. The field is of these."""
         return self.scores_of(slice(None))
+
+    @property
+    def measured(self) -> list[int]:
+        """Sections whose expression was measured, not predicted."""
+        return measured_of(self.weights, self.n_sections)
+
+    def with_scores(self, scores: np.ndarray) -> Stack:
+        """Give cells other scores (n, P + Q)."""
+        features, rest = np.split(scores, [self.n_features], axis=1)
+        remainder = self.remainder and replace(self.remainder, scores=np.ascontiguousarray(rest))
+        return replace(self, features=np.ascontiguousarray(features), remainder=remainder)
 
     def scores_of(self, rows: slice | np.ndarray) -> np.ndarray:
         """Scores of some cells."""
@@ -161,6 +177,7 @@ class Stack:
             rows=self.rows[rows],
             obs_names=self.obs_names[rows],
             growth=None if self.growth is None else self.growth[keep],
+            weights=None if self.weights is None else self.weights[keep],
         )
 
 
@@ -175,6 +192,9 @@ def read_stack(
     """Read a stack of sections from an AnnData, which is left as it is; a view will do, and one on disk.
 
     Of an AnnData that is backed, or was opened by `anndata.experimental.read_lazy`, expression is read in blocks.
+
+    Sections whose expression was predicted, with less than 1 in `obs["section_weight"]`, have scores as far as they
+    are trusted, and for the rest what the measured sections above and below say.
 
     Parameters
     ----------
@@ -226,9 +246,10 @@ def read_stack(
     remainder = None
     if decoder is not None:
         remainder = read_remainder(
-            adata, use_rep, rows, coords=coords, starts=starts, features=features, decoder=decoder
-        )
-    return Stack(
+            adata, use_rep, rows, coords=coords, starts=starts, features=features, decoder=decoder,
+            sections=sections.measured,
+        )  # fmt: skip
+    stack = Stack(
         coords=coords,
         features=features,
         starts=starts,
@@ -241,7 +262,9 @@ def read_stack(
         unit=read_unit(adata),
         remainder=remainder,
         growth=read_growth(adata, spatial_key, sections.depths),
+        weights=sections.weights,
     )
+    return trusted(stack)
 
 
 def check_stack(

@@ -201,6 +201,8 @@ def stack_arrays(stack: Stack) -> dict[str, np.ndarray]:
         arrays["loadings"], arrays["mean"] = stack.decoder.loadings, stack.decoder.mean
     if stack.growth is not None:
         arrays["growth"] = stack.growth
+    if stack.weights is not None:
+        arrays["weights"] = stack.weights
     if stack.remainder is not None:
         arrays["remainder"], arrays["remainder_loadings"] = stack.remainder.scores, stack.remainder.loadings
     return arrays

@@ -22,6 +22,7 @@ from isost._core.gap import GapField, aligned_views
 from isost._core.model import SDEModel
 from isost._core.paths import Paths
 from isost._core.stack import Stack
+from isost._core.trust import measured_part, without
 from isost._images.basis import Basis
 from isost._images.kept import read_features, write_features
 from isost._images.outline import shows_tissue
@@ -123,7 +124,7 @@ def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | Non
     basis = Basis.of(shown)
     functions = basis(shown)
     weight, gain = np.zeros((stack.n_scores, functions.shape[1])), np.zeros(stack.n_scores)
-    inner = np.flatnonzero(covered[1:-1]) + 1
+    inner = np.array([k for k in stack.measured[1:-1] if covered[k]], dtype=np.int64)
     if len(inner) > 1 and stack.n_scores:
         weight, gain = _fit_weight(model, stack, inner, functions)
     return Guide(planes, basis, weight, gain, outline) if outline or (gain > 0).any() else None
@@ -132,7 +133,7 @@ def fit_guide(model: SDEModel, stack: Stack, planes: ImagePlanes) -> Guide | Non
 def _fit_weight(model: SDEModel, stack: Stack, inner: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights (S, B) and gains (S,) from inner sections that are left out, given functions (n, B) at the cells."""
     asked = inner[np.unique(np.linspace(0, len(inner) - 1, _MOST_SECTIONS).round().astype(int))]
-    hyper = estimate(stack, views=aligned_views(model, stack))
+    hyper = estimate(measured_part(stack), views=[measured_part(view) for view in aligned_views(model, stack)])
     groups, n_scores = hyper.groups(), stack.n_scores
     joint = replace(stack, features=np.hstack([stack.scores, *[shown for _ in groups]]), remainder=None)
     both = _with_images(hyper, shown.shape[1])
@@ -140,6 +141,7 @@ def _fit_weight(model: SDEModel, stack: Stack, inner: np.ndarray, shown: np.ndar
     off = []
     for k in asked.tolist():
         rest = joint.select([other for other in range(stack.n_sections) if other != k])
+        rest.features[:, :n_scores] = without(stack, k).scores
         rows = np.random.default_rng(0).permutation(np.arange(stack.starts[k], stack.starts[k + 1]))[:_MOST_CELLS]
         gap = GapField(Paths(model, rest, only=k - 1), k - 1, both, centre)
         off.append((joint.features[rows] - gap.mean(joint.coords[rows])).astype(np.float64))

@@ -15,6 +15,7 @@ from isost._core.paths import gap_shares
 from isost._core.sections import SECTION_KEY
 from isost._core.stack import Stack, read_stack
 from isost._core.stages import merged, read_growth
+from isost._core.trust import WEIGHT_KEY
 
 _ORDER = "_isost_order"
 _ACROSS = 1.5  # median gaps: so far from a section that of a neighbouring stage may lie to be its neighbour
@@ -146,6 +147,10 @@ def read_sheet(
     adata = opened(adata, obsm=(spatial_key, use_rep))
     problems = Problems()
     columns = [_numbers(adata, key, problems) for key in keys]
+    if WEIGHT_KEY in adata.obs and (adata.obs[WEIGHT_KEY] != 1).any():
+        problems.add(f"adata.obs[{WEIGHT_KEY!r}]", expected="measured sections alone, over depth and age",
+                     found=f"{(adata.obs[WEIGHT_KEY] != 1).sum()} cells of predicted ones",
+                     next=f"adata = adata[adata.obs[{WEIGHT_KEY!r}] == 1].copy()")  # fmt: skip
     if problems:
         raise problems.error("The sections cannot be read")
     places = np.column_stack([merged(column) for column in columns if column is not None])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isost.datasets._morph import morph
     from isost.datasets._phantom import phantom, phantom_truth
     from isost.datasets._phantom_image import phantom_image
+    from isost.datasets._phantom_slide import phantom_slide
     from isost.datasets._spinal_cord import spinal_cord
     from isost.datasets._truth import PhantomTruth
 
@@ -27,6 +28,7 @@ _HOME = {
     "morph": "_morph",
     "phantom": "_phantom",
     "phantom_image": "_phantom_image",
+    "phantom_slide": "_phantom_slide",
     "phantom_truth": "_phantom",
     "spinal_cord": "_spinal_cord",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "morph",
     "phantom",
     "phantom_image",
+    "phantom_slide",
     "phantom_truth",
     "spinal_cord",
 ]

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from isost.pp._align_stages import align_stages
     from isost.pp._embed import embed
     from isost.pp._image_features import image_features
+    from isost.pp._segment_nuclei import segment_nuclei
     from isost.pp._stack_sections import stack_sections
 
-__all__ = ["align_images", "align_stages", "embed", "image_features", "stack_sections"]
+__all__ = ["align_images", "align_stages", "embed", "image_features", "segment_nuclei", "stack_sections"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from isost._core.lazy import is_by_columns, is_lazy, opened
 from isost._core.normalise import Normalisation, choose_normalisation, lognormalise
 from isost._core.random import Rng, numpy_generator
 from isost._core.requests import as_number, as_whole
+from isost._core.trust import WEIGHT_KEY
 from isost._logging import logger
 
 # Up to so many genes their covariance is computed, in one pass over the cells; beyond, Lanczos steps take less time.
@@ -52,6 +53,9 @@ def embed(
     is taken. Fractions beyond 20 count as normalised already (by cell volume or total) and only log(1 + x) is taken;
     fractions up to 20 count as log-normalised, and values with negative fractions as scaled: both stay as they are.
     What was assumed is logged. Sparse input stays sparse.
+
+    Of a stack with predicted sections (`obs["section_weight"]` below 1) means, variable genes and components are those
+    of the measured ones, and the cells of the others are projected onto them.
 
     Parameters
     ----------
@@ -129,13 +133,18 @@ def embed(
         logger.info("embed: ComBat takes out what differs between the batches of obs[%r]", batch_key)
         matrix = correct_batches(adata, matrix, batch_key, covariates)
         how = Normalisation(f"corrected between batches of {batch_key}", None, False, CORRECTED)
-    mean = _mean_of_genes(matrix, where)
+    measured = _measured_cells(adata)
+    known = matrix if measured is None else matrix[measured]
+    mean = _mean_of_genes(known, where)
     with dask.config.set(scheduler="threads"):  # an open file is read here, whatever scheduler is active
-        mask = _select_genes(adata, matrix, how, n_top_genes, section_key)
-        used, its_mean = (matrix, mean) if mask is None else (matrix[:, mask], mean[mask])
+        mask = _select_genes(adata, known, how, n_top_genes, section_key, measured)
+        used, its_mean = (known, mean) if mask is None else (known[:, mask], mean[mask])
         scores, loadings, variance, ratio = _decompose(used, its_mean, n_comps, rng)
-    if mask is not None:
-        loadings = _extend_loadings(matrix, mask, scores, loadings)
+        inside = loadings
+        if mask is not None:
+            loadings = _extend_loadings(known, mask, scores, loadings)
+        if measured is not None:
+            scores = _project(matrix if mask is None else matrix[:, mask], its_mean, inside)
 
     if batch_key is not None:
         adata.layers[CORRECTED] = matrix
@@ -259,9 +268,22 @@ def _mean_of_genes(matrix: Any, where: str) -> np.ndarray:
     return total / n_cells
 
 
+def _measured_cells(adata: AnnData) -> np.ndarray | None:
+    """Rows of the cells whose expression was measured; None for all of them."""
+    obs = opened(adata).obs
+    if WEIGHT_KEY not in obs:
+        return None
+    rows = np.flatnonzero(obs[WEIGHT_KEY].to_numpy() == 1)
+    if len(rows) in (0, adata.n_obs):
+        return None
+    logger.info("embed: components are those of the %d measured of %d cells", len(rows), adata.n_obs)
+    return rows
+
+
 def _select_genes(
-    adata: AnnData, matrix: Any, how: Normalisation, n_top_genes: int | None, section_key: str | None
-) -> np.ndarray | None:
+    adata: AnnData, matrix: Any, how: Normalisation, n_top_genes: int | None, section_key: str | None,
+    measured: np.ndarray | None,
+) -> np.ndarray | None:  # fmt: skip
     if n_top_genes is None:
         if "highly_variable" not in adata.var:
             return None
@@ -277,6 +299,7 @@ def _select_genes(
             "Next: isost.pp.embed(adata, layer=...) with the layer of counts, or leave n_top_genes out."
         )
     obs = opened(adata).obs[[] if section_key is None else [section_key]]
+    obs = obs if measured is None else obs.iloc[measured]
     ranked = AnnData(matrix, obs=obs.astype(str).astype("category"))
     ranked.uns["log1p"] = {"base": None}
     ranked = sc.pp.highly_variable_genes(ranked, n_top_genes=n_top_genes, batch_key=section_key, inplace=False)
@@ -325,10 +348,15 @@ def _of_covariance(matrix: Any, mean: np.ndarray, n_comps: int) -> tuple[np.ndar
     variance, vectors = linalg.eigh(covariance, subset_by_index=chosen, lower=False, overwrite_a=True)
     variance = variance[::-1]
     loadings = svd_flip(None, vectors.T[::-1], u_based_decision=False)[1].T
-    scores = np.empty((n_cells, n_comps), dtype=np.float32)
+    scores = _project(matrix, mean, loadings)
+    return scores, loadings, variance.astype(np.float32), (variance / total).astype(np.float32)
+
+
+def _project(matrix: Any, mean: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+    scores = np.empty((matrix.shape[0], loadings.shape[1]), dtype=np.float32)
     for rows, block in row_blocks(matrix):
         scores[rows] = block @ loadings - mean @ loadings
-    return scores, loadings, variance.astype(np.float32), (variance / total).astype(np.float32)
+    return scores
 
 
 def _of_lanczos(matrix: np.ndarray | sparse.csr_matrix, n_comps: int, rng: Rng) -> tuple[np.ndarray, ...]:

@@ -8,6 +8,7 @@ from anndata import AnnData
 
 from isost._core.checks import Problems, show, show_rows, to_numbers
 from isost._core.sections import SECTION_KEY
+from isost._core.trust import WEIGHT_KEY
 from isost._logging import logger
 from isost.pp._concatenate import concatenate
 
@@ -19,6 +20,7 @@ def stack_sections(
     section_key: str = SECTION_KEY,
     spatial_key: str = "spatial",
     join: str = "inner",
+    weight: Sequence[float] | Mapping[str, float] | None = None,
 ) -> AnnData:
     """Put sections and their depths together into one AnnData.
 
@@ -36,6 +38,11 @@ def stack_sections(
     join
         `"inner"` keeps the genes that all sections share; `"outer"` keeps all genes, with zeros where a section did not
         measure one.
+    weight
+        Trust in the expression of each section, 0 to 1: 1 for a measured one, as one of them has to be; less for one
+        that was predicted, by how accurate that is; with 0 only positions are used. In the order of `adatas`, or a
+        mapping from names of some. Of a section without one it is its own `obs["section_weight"]`, else its
+        `uns["histology"]["trust"]`, which says how accurate its prediction was, else 1.
 
     Returns
     -------
@@ -47,6 +54,8 @@ def stack_sections(
         Section of each cell; categories in the order of depth.
     `obs_names`
         As they were, if unique over all sections; else with the section's name appended.
+    `obs["section_weight"]` : float32
+        Weight of each cell's section, where any is below 1 or `weight` is given. `isost.tl.fit` counts sections by it.
 
     Layers, `obs`, `obsm`, `var` and `varm` are kept where all sections have them, `var` and `varm` where they also
     agree. PCA scores are kept only where all sections share their loadings. Entries of `uns` that differ are moved to
@@ -58,7 +67,8 @@ def stack_sections(
         If a section is no AnnData, or `section_key` no name.
     ValueError
         If depths or positions are missing, not numbers or not finite, two depths are equal, sections are empty, names
-        of genes occur twice or no gene is shared. All problems are listed.
+        of genes occur twice, no gene is shared, or weights are not from 0 to 1, of other sections or all below 1. All
+        problems are listed.
 
     Examples
     --------
@@ -70,6 +80,9 @@ def stack_sections(
     >>> adata = isost.pp.stack_sections(sections, z=[50, 0])
     >>> adata.obs["section"].cat.categories.tolist(), adata.obsm["spatial"][:, 2].tolist()
     (['section_1', 'section_0'], [0.0, 0.0, 0.0, 0.0, 50.0, 50.0, 50.0, 50.0])
+    >>> adata = isost.pp.stack_sections(sections, z=[50, 0], weight={"section_0": 0.5})  # the other was measured
+    >>> adata.obs["section_weight"].tolist()
+    [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]
     """
     sections = _name_sections(adatas, section_key)
     problems = Problems()
@@ -85,6 +98,7 @@ def stack_sections(
             next="isost.pp.stack_sections([first, second], z=[0, 50])",
         )
     depths = _read_depths(sections, z, problems)
+    weights = _read_weights(sections, weight, problems)
     for name, section in sections.items():
         _check_section(name, section, spatial_key, problems)
     _check_genes(sections, problems)
@@ -96,6 +110,12 @@ def stack_sections(
     stacked.obs[section_key] = pd.Categorical.from_codes(labels, categories=list(ordered), ordered=True)
     places = [_place(name, one, depths[name], spatial_key) for name, one in ordered.items()]
     stacked.obsm[spatial_key] = np.concatenate(places)
+    predicted = {name: weights[name] for name in ordered if weights[name] < 1}
+    if predicted or weight is not None:
+        stacked.obs[WEIGHT_KEY] = np.array([weights[name] for name in ordered], dtype=np.float32)[labels]
+    if predicted:
+        listed = ", ".join(f"{name!r} {one:.2g}" for name, one in predicted.items())
+        logger.info("stack_sections: predicted sections, and their weights: %s", listed)
     logger.info(
         "stack_sections: %d sections from z = %g to %g, %d cells, %d genes",
         len(ordered),
@@ -162,6 +182,56 @@ def _read_depths(
             next="give each section its own depth; pieces of one section are first joined by anndata.concat",
         )
     return dict(zip(sections, values.tolist(), strict=True))
+
+
+def _read_weights(
+    sections: dict[str, AnnData], weight: Sequence[float] | Mapping[str, float] | None, problems: Problems
+) -> dict[str, float]:
+    """Weight of each section: as given, else its own, else 1; empty where there is a problem."""
+    before = len(problems)
+    given: dict[str, object] = {}
+    remedy = f"weight={{{next(iter(sections), 'name')!r}: 0.5}} with a weight for each section that was predicted"
+    if isinstance(weight, Mapping):
+        given = {str(name): one for name, one in weight.items()}
+        if others := [name for name in given if name not in sections]:
+            found = f"weights of {show(others)}"
+            problems.add("weight", expected=f"names of sections ({show(sections)})", found=found, next=remedy)
+    elif weight is not None:
+        listed = np.atleast_1d(np.asarray(weight, dtype=object))
+        if listed.shape == (len(sections),):
+            given = dict(zip(sections, listed, strict=True))
+        else:
+            expected, found = f"one weight for each of the {len(sections)} sections", f"{listed.size} weights"
+            problems.add("weight", expected=expected, found=found, next=remedy)
+    weights: dict[str, float] = {}
+    for name, section in sections.items():
+        where, values = ("weight", [given[name]]) if name in given else _own_weight(name, section)
+        numbers = to_numbers(np.array(values, dtype=object))
+        if isinstance(numbers, list) or not np.all((numbers >= 0) & (numbers <= 1)):
+            found = f"{show(numbers)} for {name!r}"
+            problems.add(where, expected="a number from 0 to 1", found=found, next=remedy)
+        elif numbers.shape != (1,):
+            found = f"{show(numbers.ravel())} for {name!r}"
+            problems.add(where, expected="one value for the section", found=found, next=remedy)
+        else:
+            weights[name] = float(numbers[0])
+    if len(problems) == before and weights and max(weights.values()) < 1:
+        problems.add(
+            "weight",
+            expected="a section of weight 1, one that was measured",
+            found=f"weights up to {max(weights.values()):g}",
+            next="stack measured sections with them, or give the best predicted ones weight 1",
+        )
+    return weights if len(problems) == before else {}
+
+
+def _own_weight(name: str, section: AnnData) -> tuple[str, list[object]]:
+    """Where a section says how far it is trusted, and its distinct values there; 1 where it says nothing."""
+    if WEIGHT_KEY in section.obs and section.n_obs:
+        return f"section {name!r}, obs[{WEIGHT_KEY!r}]", list(section.obs[WEIGHT_KEY].unique())
+    histology = section.uns.get("histology")
+    trust = histology.get("trust", 1.0) if isinstance(histology, Mapping) else 1.0
+    return f"section {name!r}, uns['histology']['trust']", [trust]
 
 
 def _check_section(name: str, section: AnnData, spatial_key: str, problems: Problems) -> None:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from isost.tl._dynamic_genes import dynamic_genes
     from isost.tl._enrichment import enrichment
     from isost.tl._fit import fit
+    from isost.tl._fit_histology import fit_histology
     from isost.tl._growth import growth
     from isost.tl._histology_features import histology_features
     from isost.tl._organ_proportions import organ_proportions
+    from isost.tl._predict_expression import predict_expression
     from isost.tl._propagate_labels import propagate_labels
     from isost.tl._radial_gradients import radial_gradients
     from isost.tl._reconstruct import reconstruct
@@ -38,9 +40,11 @@ __all__ = [
     "dynamic_genes",
     "enrichment",
     "fit",
+    "fit_histology",
     "growth",
     "histology_features",
     "organ_proportions",
+    "predict_expression",
     "propagate_labels",
     "radial_gradients",
     "reconstruct",

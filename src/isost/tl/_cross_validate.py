@@ -37,7 +37,9 @@ def cross_validate(
     """Hold sections out, fit on the rest, and score the fit beside methods that need no model.
 
     Nothing of a held-out section is seen: log-normalisation, principal components, couplings, bandwidths and the
-    networks are fitted anew on the sections that remain. The first and the last section are never held out.
+    networks are fitted anew on the sections that remain. The first and the last measured section are never held out.
+    Predicted sections (`isost.pp.stack_sections` with a weight below 1) are no truth: they are never held out, and
+    always left in for the fit; the other methods see the measured ones alone.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def cross_validate(
     Raises
     ------
     ValueError
-        If the stack cannot be read, or there is no inner section to hold out.
+        If the stack cannot be read, there is no inner section to hold out, or one that is named was predicted.
     TypeError
         If an option is unknown, or something is no number or no AnnData.
 
@@ -174,10 +176,12 @@ _ORDER = ["isost", "isost, images", "nearest", "union", "kernel", "ceiling"]
 
 def choose_folds(sections: Sections, hold_out: Literal["each", "alternate"] | int | Sequence[str]) -> list[list[int]]:
     """Sections to hold out together, by their number in the order of depth; a list for each fit."""
-    inner = list(range(1, len(sections.names) - 1))
+    measured, n_sections = sections.measured, len(sections.names)
+    inner = measured[1:-1]
     if not inner:
+        kind = "sections" if len(measured) == n_sections else "measured sections"
         raise ValueError(
-            f"adata: expected three sections or more, so that one lies between others, found {len(sections.names)}. "
+            f"adata: expected three {kind} or more, so that one lies between others, found {len(measured)}. "
             "Next: score by eye with isost.pl.orthoviews, or measure another section."
         )
     if isinstance(hold_out, str) and hold_out in ("each", "alternate"):
@@ -186,6 +190,13 @@ def choose_folds(sections: Sections, hold_out: Literal["each", "alternate"] | in
         n_fits = as_whole("hold_out", hold_out, 2)
         return [fold for start in range(n_fits) if (fold := inner[start::n_fits])]
     names = [hold_out] if isinstance(hold_out, str) else list(dict.fromkeys(map(str, hold_out)))
+    predicted = [name for name in names if name in sections.names and sections.names.index(name) not in measured]
+    if predicted:
+        raise ValueError(
+            f"hold_out: expected sections that were measured, found {', '.join(predicted)}, whose expression was "
+            "predicted (obs['section_weight'] below 1) and is no truth. Next: hold_out='alternate', or name some of "
+            f"{', '.join(sections.names[k] for k in inner)}."
+        )
     unknown = [name for name in names if name not in [sections.names[k] for k in inner]]
     if unknown or not names:
         raise ValueError(

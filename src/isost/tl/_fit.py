@@ -58,7 +58,12 @@ def fit(
     Parameters
     ----------
     adata
-        Cells of all sections; not changed.
+        Cells of all sections; not changed. Sections whose expression was predicted, with a weight below 1 in
+        ``obs["section_weight"]`` (`isost.pp.stack_sections`), count by it: their cells keep their places, and take
+        that share of their own expression, and for the rest what the measured sections nearest above and below say
+        there, by a Gaussian kernel of five spacings of the cells, linear in depth. What is decided by leaving sections
+        out is decided on measured ones alone. The log and ``params["predicted_sections"]`` say which were predicted
+        and how much they count.
     section_key
         Column of `obs` that names each cell's section. Without the default column, or with None, each distinct depth is
         a section.

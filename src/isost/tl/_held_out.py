@@ -76,7 +76,7 @@ def split(
     train
         AnnData of the sections that remain, embedded, for `isost.tl.fit`.
     split
-        The same for baselines, and the held-out sections to score.
+        The same for baselines, without predicted sections, and the held-out sections to score.
     """
     coords, sections = read_geometry(adata, keys or Keys())
     index = sections.index
@@ -89,7 +89,7 @@ def split(
     side = bin_side([coords[index == k] for k in range(len(sections.names))])
     feature_scale = float(np.asarray(train.obsm["X_pca"])[:, 0].std())
 
-    kept = [np.flatnonzero(index == k) for k in range(len(sections.names)) if k not in set(held_out)]
+    kept = [np.flatnonzero(index == k) for k in sections.measured if k not in set(held_out)]
     clouds = tuple(representation.cloud(_bare(adata, rows, layer), coords[rows]) for rows in kept)
     width = bin_side([cloud.coords for cloud in clouds])
     training = Training(clouds, tuple(coords[rows, 2] for rows in kept), width, feature_scale)

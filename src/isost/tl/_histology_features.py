@@ -9,7 +9,7 @@ from anndata import AnnData
 
 from isost._core.fit import choose_device
 from isost._core.random import Rng, numpy_generator
-from isost._histology.cells import read_cells
+from isost._histology.cells import POINT_RADIUS, read_cells
 from isost._histology.features import of_encoder, of_texture, shapes, stains_of
 from isost._histology.slide import open_slide
 from isost._histology.texture import PIXEL
@@ -88,8 +88,8 @@ def histology_features(
     anndata.AnnData
         ``X`` (n, d) float32; ``var["part"]`` ``"local"`` or ``"global"``; ``obs["tissue"]`` the share of the tile that
         is no glass, ``obs["nucleus_area"]`` µm^2 where outlines were given; ``obsm["spatial"]`` (n, 2) x, y in µm from
-        the corner of the image, ``obsm["pixel"]`` in pixels; ``uns["histology"]`` with ``pixel_size``, ``encoder`` and
-        the stains.
+        the corner of the image, ``obsm["pixel"]`` in pixels; ``uns["histology"]`` with ``pixel_size``, ``encoder``,
+        the stains and the ``radius`` of points (0 for outlines).
 
     Raises
     ------
@@ -143,7 +143,7 @@ def histology_features(
     features.obsm["spatial"] = read.centre * slide.pixel_size
     features.uns["histology"] = {
         "pixel_size": slide.pixel_size, "encoder": called, "tile": SIDE * PIXEL, "stains": stains.colours,
-        "normalise_stain": bool(normalise_stain),
+        "normalise_stain": bool(normalise_stain), "radius": 0.0 if read.outlined else float(radius or POINT_RADIUS),
     }  # fmt: skip
     logger.info("histology_features: %d features of %d cells by %s", *features.shape[::-1], called)
     return features

@@ -18,6 +18,7 @@ from isost._core.partial import Partial
 from isost._core.random import Rng
 from isost._core.requests import check_kind, check_one_tissue, checked_genes
 from isost._core.stack import Stack, check_stack, read_stack
+from isost._core.trust import WEIGHT_KEY
 from isost._logging import logger
 from isost.pp._embed import embed
 from isost.reconstruction import Reconstruction
@@ -210,7 +211,7 @@ def _copy_of_what_is_needed(
 ) -> AnnData:
     """Make an AnnData that shares X, as dask where it is on disk, and has what the stack is read from."""
     adata = opened(adata, obsm=(spatial_key,))
-    columns = [key for key in (section_key, depth_key) if key in adata.obs]
+    columns = [key for key in (section_key, depth_key, WEIGHT_KEY) if key in adata.obs]
     return AnnData(
         X=as_dask(adata.X) if is_lazy(adata.X) else adata.X,
         obs=adata.obs[columns].copy(),

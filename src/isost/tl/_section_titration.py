@@ -42,7 +42,8 @@ def section_titration(
         Cells of all sections, as for `isost.tl.cross_validate`; not changed.
     steps
         Every how many sections one is kept, starting with the first; 2 or more. Sections after the last one that is
-        kept are not used.
+        kept are not used. Predicted sections (`isost.pp.stack_sections` with a weight below 1) are not counted nor
+        scored, and always left in.
     section_key, spatial_key, depth_key
         As in `isost.tl.fit`.
     n_comps
@@ -87,7 +88,7 @@ def section_titration(
     check_request(adata, n_comps, n_draws, options, images)
     keys = Keys(section_key, spatial_key, depth_key)
     coords, sections = read_geometry(adata, keys)
-    n_sections = len(sections.names)
+    n_sections = len(sections.measured)
     steps = [as_whole("steps", step, 1) for step in (steps if isinstance(steps, Iterable) else [steps])]
     wrong = [step for step in steps if not 2 <= step <= n_sections - 1]
     if wrong or not steps:
@@ -98,9 +99,9 @@ def section_titration(
     generator = numpy_generator(rng)
     tables = []
     for step in steps:
-        kept = np.arange(0, n_sections, step)
+        kept = np.array(sections.measured[::step])
         used = np.isin(sections.index, np.arange(kept[-1] + 1))
-        between = [k for k in range(kept[-1]) if k % step]
+        between = [k for k in sections.measured if k < kept[-1] and k not in kept]
         logger.info("section_titration: every %d sections, %d kept, %d scored", step, len(kept), len(between))
         records = score_fold(
             adata[used], between, keys, n_comps=n_comps, n_draws=n_draws, seed=int(generator.integers(2**31)),

@@ -46,6 +46,12 @@ def test_a_depth_that_is_missing(adata: AnnData, the_problem: Callable[..., str]
     assert "adata.obs['z']: expected finite numbers; found NaN or infinity" in problem
 
 
+def test_predicted_sections(adata: AnnData, the_problem: Callable[..., str]) -> None:
+    adata.obs["section_weight"] = np.where(adata.obs["z"] == 50, 0.5, 1.0)
+    problem = the_problem(lambda: isost.tl.fit(adata, **KEYS))
+    assert "expected measured sections alone, over depth and age; found 24 cells of predicted ones" in problem
+
+
 def test_one_age(adata: AnnData, the_problem: Callable[..., str]) -> None:
     adata.obs["age"] = 9.5
     problem = the_problem(lambda: isost.tl.fit(adata, **KEYS))

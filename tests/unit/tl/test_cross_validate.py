@@ -79,3 +79,41 @@ def test_two_sections_have_none_to_hold_out() -> None:
 def test_an_unknown_section_is_named(phantom: AnnData) -> None:
     with pytest.raises(ValueError, match="s9"):
         isost.tl.cross_validate(phantom, hold_out=["s9"], **QUICK)
+
+
+def test_a_predicted_section_is_no_truth(phantom: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isost.tl import _cross_validate
+
+    seen = []
+    real = _cross_validate.fit
+
+    def spy(train: AnnData, **how: object) -> isost.Reconstruction:
+        seen.append(set(train.obs["section"]))
+        return real(train, **how)
+
+    monkeypatch.setattr(_cross_validate, "fit", spy)
+    weighted = phantom.copy()
+    weighted.obs["section_weight"] = np.where(weighted.obs["section"] == "s2", 0.5, 1.0)
+    for hold_out, fits in (("each", [["s3"], ["s4"]]), ("alternate", [["s3"]]), (2, [["s3"], ["s4"]])):
+        seen.clear()
+        scores = isost.tl.cross_validate(weighted, hold_out=hold_out, **QUICK)
+        assert set(scores["section"]) == {name for fold in fits for name in fold}
+        assert seen == [{"s1", "s2", "s3", "s4", "s5"} - set(fold) for fold in fits]
+    with pytest.raises(ValueError, match=r"hold_out: expected sections that were measured, found s2, .* Next: .* s3"):
+        isost.tl.cross_validate(weighted, hold_out=["s2", "s3"], **QUICK)
+    weighted.obs["section_weight"] = np.where(weighted.obs["section"].isin(["s1", "s5"]), 1.0, 0.5)
+    with pytest.raises(ValueError, match="expected three measured sections or more, .* found 2"):
+        isost.tl.cross_validate(weighted, **QUICK)
+    weighted.obs["section_weight"] = np.where(weighted.obs["section"] == "s1", 0.5, 1.0)
+    with pytest.raises(ValueError, match="found \\['s5'\\]|s5"):
+        isost.tl.cross_validate(weighted, hold_out=["s5"], **QUICK)
+
+
+def test_other_methods_see_measured_sections_alone(phantom: AnnData) -> None:
+    from isost.tl._held_out import split
+
+    weighted = phantom.copy()
+    weighted.obs["section_weight"] = np.where(weighted.obs["section"] == "s2", 0.5, 1.0)
+    train, known = split(weighted, [2], n_comps=5)
+    assert train.obs["section"].nunique() == 4
+    np.testing.assert_allclose(known.training.depths, [0, 150, 200])

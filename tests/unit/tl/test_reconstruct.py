@@ -66,6 +66,11 @@ def test_expression_is_neither_copied_nor_made_dense(counts: AnnData, monkeypatc
 
     monkeypatch.setattr("isost.tl._reconstruct.embed", look)
     forbid_fits(monkeypatch)
+    weighted = counts.copy()
+    weighted.obs["section_weight"] = np.where(weighted.obs["section"] == "s2", 0.5, 1.0)
+    with pytest.raises(AssertionError):
+        reconstruct(weighted, **QUICK)
+    assert seen.pop().obs["section_weight"].equals(weighted.obs["section_weight"])
     with pytest.raises(AssertionError):
         reconstruct(counts, **QUICK)
     (embedded,) = seen

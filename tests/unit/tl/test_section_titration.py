@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from anndata import AnnData
 
@@ -46,3 +47,19 @@ def test_common_sections_are_scored_at_every_step(unfitted: AnnData, steps: list
     of = {step: {f"s{k + 1}" for k in range((N - 1) // step * step) if k % step} for step in steps}
     assert set(common) == set.intersection(*of.values())
     assert set(scores["section"]) == set.union(*of.values())
+
+
+def test_predicted_sections_are_neither_counted_nor_scored(unfitted: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    unfitted.obs["section_weight"] = np.where(unfitted.obs["section"].isin(["s2", "s6", "s9"]), 0.5, 1.0)
+    asked = []
+
+    def scored(adata: AnnData, between: list[int], *_: Any, **__: Any) -> list[dict[str, Any]]:
+        asked.append(adata.obs["section"].unique().tolist())
+        return [{"method": "isost", "section": f"s{k + 1}", "depth": 50.0 * k, "nmse": 0.5} for k in between]
+
+    monkeypatch.setattr(_section_titration, "score_fold", scored)
+    scores = isost.tl.section_titration(unfitted, steps=[2, 4])
+    assert scores.groupby("step")["section"].apply(list).to_dict() == {2: ["s3", "s5"], 4: ["s3", "s4", "s5"]}
+    assert asked == [["s1", "s2", "s3", "s4", "s5", "s6", "s7"], ["s1", "s2", "s3", "s4", "s5", "s6", "s7"]]
+    with pytest.raises(ValueError, match="steps: expected numbers from 2 to 5"):
+        isost.tl.section_titration(unfitted, steps=[6])

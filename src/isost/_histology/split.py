@@ -1,0 +1,51 @@
+"""Tissue that is held out: sections, or blocks of one; never single cells, whose surroundings others have seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+_MOST = 5  # folds of sections
+_BLOCKS = 4  # where there are fewer than three sections
+_MARGIN = 128.0  # µm: the width of a tile
+_SHARE = 0.1  # of the side of a block, that the margin takes at most
+
+
+def folds_of(section: np.ndarray, coords: np.ndarray) -> np.ndarray:
+    """(n,) the fold of each cell, of sections (n,) numbered from 0 and places (n, 2) in µm on the slide of each.
+
+    From three sections on, folds are sections, several in one where there are more than five. Else sections are halved
+    across their longer side, and again, into four blocks in all.
+    """
+    n_sections = int(section.max()) + 1
+    if n_sections >= 3:
+        return section % min(n_sections, _MOST)
+    fold = np.zeros(len(section), dtype=np.int64)
+    for number in range(n_sections):
+        rows = np.flatnonzero(section == number)
+        parts = [rows]
+        while len(parts) < _BLOCKS // n_sections:
+            parts = [half for part in parts for half in _halves(part, coords)]
+        for place, part in enumerate(parts):
+            fold[part] = number * len(parts) + place
+    return fold
+
+
+def seen(fold: np.ndarray, held: int, section: np.ndarray, coords: np.ndarray) -> np.ndarray:
+    """(m,) rows to train on where a fold is held out: the others, but those beside it, which share its surroundings."""
+    out = fold == held
+    kept = ~out
+    for number in np.unique(section[out]):
+        rows = np.flatnonzero(section == number)
+        inside, outside = rows[out[rows]], rows[~out[rows]]
+        if len(outside):
+            side = float(np.ptp(coords[inside], axis=0).min())
+            margin = min(_MARGIN, _SHARE * side)
+            kept[outside[cKDTree(coords[inside]).query(coords[outside])[0] < margin]] = False
+    return np.flatnonzero(kept)
+
+
+def _halves(rows: np.ndarray, coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    axis = int(np.ptp(coords[rows], axis=0).argmax())
+    order = rows[np.argsort(coords[rows, axis], kind="stable")]
+    return order[: len(order) // 2], order[len(order) // 2 :]
