@@ -9,35 +9,14 @@ import numpy as np
 from isost._core.kernel import kernel_fields
 from isost._core.trust import NEIGHBOURS_WIDTH
 from isost.metrics._bins import bin_side
+from isost.metrics._score_expression import call_accuracy, columns_of
 
 
 def accuracy_of(
     expected: np.ndarray, expressed: np.ndarray, measured: np.ndarray, section: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Columns (G,), each a mean over sections: Pearson's r, root mean square error, accuracy of calls.
-
-    `pcc` is 0 where nothing varies; `call_accuracy` is balanced over cells that express a gene and that do not (0.5 is
-    chance), a call being a probability above the share of cells that express it.
-    """
-    rows = [np.flatnonzero(section == number) for number in np.unique(section)]
-    pcc = np.mean([correlations(expected[part], measured[part]) for part in rows], axis=0)
-    rmse = np.mean([np.sqrt(((expected[part] - measured[part]) ** 2).mean(axis=0)) for part in rows], axis=0)
-    on = measured > 0
-    call = expressed > on.mean(axis=0)
-    known = [(call == on)[on[:, g] == kind, g].mean() if (on[:, g] == kind).any() else np.nan
-             for g in range(on.shape[1]) for kind in (True, False)]  # fmt: skip
-    balanced = np.array(known).reshape(-1, 2).mean(axis=1)
-    variance = measured.var(axis=0)
-    r2 = 1 - ((expected - measured) ** 2).mean(axis=0) / np.where(variance > 0, variance, np.inf)
-    return {"pcc": pcc, "rmse": rmse, "r2": np.where(variance > 0, r2, 0.0), "call_accuracy": balanced,
-            "expressed": on.mean(axis=0)}  # fmt: skip
-
-
-def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(G,) Pearson's r of columns; 0 where one is constant."""
-    a, b = a - a.mean(axis=0, dtype=np.float64), b - b.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    return np.divide((a * b).sum(axis=0), scale, out=np.zeros(a.shape[1]), where=scale > 1e-12)
+    """Columns (G,) of `isost.metrics.score_expression`."""
+    return columns_of(expected, measured, section) | {"call_accuracy": call_accuracy(expressed, measured > 0)}
 
 
 def trust_in(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,8 @@ def choose_genes(
         If some that are asked for are missing, none varies, or the way is unknown.
     """
     if not isinstance(genes, str):
+        if not isinstance(genes, Iterable):
+            raise TypeError(f"genes: expected 'hvg', 'markers' or a list of genes, found {genes!r}. Next: genes='hvg'.")
         listed = list(dict.fromkeys(str(gene) for gene in genes))
         missing = [gene for gene in listed if gene not in names]
         if missing or not listed:
@@ -119,7 +121,8 @@ def choose_genes(
         return listed
     if genes not in ("hvg", "markers"):
         raise ValueError(f"genes: expected 'hvg', 'markers' or a list of genes, found {genes!r}. Next: genes='hvg'.")
-    adata = AnnData(logged, pd.DataFrame({"section": pd.Categorical(section)}), pd.DataFrame(index=names))
+    obs = pd.DataFrame({"section": pd.Categorical(section)}, index=np.arange(len(section)).astype(str))
+    adata = AnnData(logged, obs, pd.DataFrame(index=names))
     expressed = np.asarray((logged > 0).sum(axis=0)).ravel()
     adata = adata[:, expressed >= min(10, max(1, adata.n_obs // 20))].copy()
     if not adata.n_vars:

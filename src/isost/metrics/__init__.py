@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isost.metrics._field import gene_correlation, score_field
     from isost.metrics._intervals import crps_normal, interval_coverage, interval_width
     from isost.metrics._moran import morans_i, morans_i_agreement
+    from isost.metrics._score_expression import score_expression
     from isost.metrics._similarity import structural_similarity
 
 _MODULES = {
@@ -37,6 +38,7 @@ _MODULES = {
     "normalised_mse": "_errors",
     "plane_consistency": "_agreement",
     "score_cells": "_cells",
+    "score_expression": "_score_expression",
     "score_field": "_field",
     "sinkhorn_divergence": "_distance",
     "structural_similarity": "_similarity",
@@ -61,6 +63,7 @@ __all__ = [
     "normalised_mse",
     "plane_consistency",
     "score_cells",
+    "score_expression",
     "score_field",
     "sinkhorn_divergence",
     "structural_similarity",

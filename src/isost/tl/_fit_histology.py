@@ -123,7 +123,7 @@ def fit_histology(
     >>> features = isost.tl.histology_features(slide["he_image"], slide["nuclei"], pixel_size=0.5, progress=False)
     >>> model = isost.tl.fit_histology(slide["table"], features, epochs=5, progress=False)
     >>> model.accuracy.columns.tolist()
-    ['pcc', 'rmse', 'r2', 'call_accuracy', 'expressed']
+    ['pcc', 'rmse', 'r2', 'expressed', 'call_accuracy']
     """
     if method not in _METHODS:
         raise ValueError(f"method: expected one of {_METHODS}, found {method!r}. Next: leave it out.")
@@ -171,7 +171,7 @@ def _network_options(
     weight_decay: float, batch_size: int, epochs: int | None, patience: int | None,
 ) -> NetworkOptions:  # fmt: skip
     usual = NETWORKS["prts" if method == "prts" else "network"]
-    if hidden is not None and (isinstance(hidden, (str, int)) or not len(hidden)):
+    if hidden is not None and (isinstance(hidden, str) or not hasattr(hidden, "__len__") or not len(hidden)):
         raise ValueError(f"hidden: expected widths of layers, found {hidden!r}. Next: hidden=(256, 256).")
     rate = usual.learning_rate if learning_rate is None else as_number("learning_rate", learning_rate)
     share = usual.dropout if dropout is None else as_number("dropout", dropout)
