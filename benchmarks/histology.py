@@ -4,8 +4,8 @@
 
 Writes one JSON file and prints it as Markdown tables. Sections C2 to C6 of `her2st_C` have H&E; their spots are 100 µm
 wide. Scores are Pearson's r over the spots of a section, gene by gene (0 where a gene is constant), the mean over
-genes, then over sections, of log1p of 10,000 counts. 200 highly variable genes, chosen by section, are told. Sections lie
-in one frame by their centres of mass; nothing else is registered.
+genes, then over sections, of log1p of 10,000 counts. 200 highly variable genes, chosen by section, are told. Sections
+lie in one frame by their centres of mass; nothing else is registered.
 
 - sections: each section held out, told by `isost.tl.fit_histology` with default settings from the other four, the mean
   over seeds; beside it, on the same features: ridge regression of genes and kNN, at the best of several settings

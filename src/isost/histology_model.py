@@ -14,7 +14,7 @@ from anndata import AnnData
 from isost._core.checks import show
 from isost._core.fit import choose_device
 from isost._core.requests import as_number
-from isost._histology.measured import joined, slides_of
+from isost._histology.measured import check_features, slides_of
 from isost._histology.model import Histology
 from isost._histology.scale import FEWEST, FeatureScale, find_scale
 from isost._histology.store import load_histology, save_histology
@@ -129,8 +129,8 @@ class HistologyModel:
         True
         """
         fitted = self.fitted
-        described = joined(features)[0]
-        x, scale, slide = self._read(described, slide_key, like)
+        check_features(features)
+        x, scale, slide = self._read(features, slide_key, like)
         unknown = [name for name in layers if name not in LAYERS]
         if isinstance(layers, str) or unknown:
             wrong = repr(layers) if isinstance(layers, str) else show(unknown)
@@ -152,13 +152,13 @@ class HistologyModel:
                 parts["lower"], parts["upper"] = fitted.noise.interval(found.expected, float(interval))
             for name in names:
                 more[name][rows] = parts[name]
-        obs = described.obs.copy()
+        obs = features.obs.copy()
         obs["out_of_distribution"] = strangeness
         told = AnnData(expected, obs, self.accuracy.rename_axis(None), layers=more)
-        for key in described.obsm:
-            told.obsm[key] = described.obsm[key].copy()
+        for key in features.obsm:
+            told.obsm[key] = features.obsm[key].copy()
         how = {"trust": self.trust, "method": self.params["method"]}
-        told.uns["histology"] = dict(described.uns["histology"]) | how
+        told.uns["histology"] = dict(features.uns["histology"]) | how
         strange = int((strangeness > 1).sum())
         logger.info("predict_expression: %d genes of %d cells, of which %d lie beyond what was fitted on",
                     shape[1], shape[0], strange)  # fmt: skip
@@ -180,7 +180,7 @@ class HistologyModel:
             )
         columns = features.var_names.get_indexer(scale.names)
         x = np.asarray(features.X, dtype=np.float32)[:, columns]
-        names, slide = slides_of(features, slide_key, None, None)
+        names, slide = slides_of(features, slide_key, None, None, "slide_key")
         if like is not None and (like not in scale.slides or len(names) > 1):
             raise ValueError(
                 f"like: expected one of the slides of the fit ({show(scale.slides)}) for the cells of one slide, found "

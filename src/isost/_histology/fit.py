@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from isost._histology.network import NETWORKS, DualOutput, NetworkOptions, netwo
 from isost._histology.noise import find_calls, find_noise
 from isost._histology.ridge import PENALTIES, Ridge, ridge_path
 from isost._histology.scale import FeatureScale, find_known
-from isost._histology.split import folds_of, seen
+from isost._histology.split import FEWEST_SECTIONS, folds_of, seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +110,14 @@ def fit_histology(
         held = fold == number
         one = None if components is None else components.learned_on(np.flatnonzero(~held), data.expression, section)
         expected[held], expressed[held], _ = told(None if gate is None else gate[held], level[held], one, slope, None)
+    levelled = _levelled(expected, data.expression, fold)
     if gate is None:
-        calls = find_calls(expected, on)
-        expressed = calls.probability(expected)
+        calls = find_calls(levelled, on)
+        for number in np.unique(fold):
+            held = fold == number
+            expressed[held] = find_calls(levelled[~held], on[~held]).probability(levelled[held])
+    if len(np.unique(data.slide)) < FEWEST_SECTIONS:
+        expected = levelled
     known = find_known(x, fold, seed)
     info = {
         "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1,
@@ -119,9 +125,22 @@ def fit_histology(
     }  # fmt: skip
     return Histology(
         data.genes, data.scale, known, components, networks, ridge, slope, calls,
-        find_noise(expected, data.expression), accuracy_of(expected, expressed, data.expression, data.slide),
-        history, info,
+        find_noise(expected, data.expression),
+        accuracy_of(expected, _levelled(expressed, on, fold), data.expression, data.slide), history, info,
     )  # fmt: skip
+
+
+def _levelled(expected: np.ndarray, measured: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Move what was told of each fold from the mean of the others to that of all cells.
+
+    The mean of the others is low where that of the fold is high: of blocks of one slide, that reads as a negative
+    correlation where nothing was told.
+    """
+    levelled, whole = expected.copy(), measured.mean(axis=0)
+    for number in np.unique(fold):
+        held = fold == number
+        levelled[held] = np.maximum(expected[held] + (whole - measured[~held].mean(axis=0)), 0)
+    return levelled
 
 
 def _ridges(
@@ -148,7 +167,7 @@ def _networks(
     tensors = torch.from_numpy(x), torch.from_numpy(on), torch.from_numpy(level.astype(np.float32))
     n_folds, n_networks = int(fold.max()) + 1, options.n_networks
     seeds = torch.randint(2**62, (n_folds * n_networks,), generator=generator).tolist()
-    identity = _identity(x, level, options)
+    identity = _identity((x, on, level, data.slide, data.coords), options)
     gate, found = np.zeros(on.shape, dtype=np.float32), np.zeros(level.shape, dtype=np.float32)
     networks, history = [], []
     with tqdm(total=len(seeds) * options.network.epochs, desc="fit_histology", unit="epoch",
@@ -169,6 +188,8 @@ def _networks(
     if checkpoint is not None:
         for number in range(len(seeds)):
             clear(checkpoint / f"network_{number}")
+        with suppress(OSError):  # where something else is in it
+            checkpoint.rmdir()
     return networks, history, gate, found
 
 
@@ -187,8 +208,8 @@ def _trained(
     return network, history
 
 
-def _identity(x: np.ndarray, level: np.ndarray, options: FitOptions) -> dict[str, Any]:
+def _identity(data: tuple[np.ndarray, ...], options: FitOptions) -> dict[str, Any]:
     digest = hashlib.sha256()
-    for values in (x, level):
+    for values in data:
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     return json.loads(json.dumps({"data": digest.hexdigest(), "options": asdict(options)}))

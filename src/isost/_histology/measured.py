@@ -32,7 +32,7 @@ def joined(features: Any) -> tuple[AnnData, list[str] | None, np.ndarray | None]
         If they are not what `isost.tl.histology_features` returns.
     """
     if isinstance(features, AnnData):
-        _check_features(features)
+        check_features(features)
         return features, None, None
     if not isinstance(features, (Mapping, Sequence)) or isinstance(features, str) or not len(features):
         raise TypeError(
@@ -41,24 +41,26 @@ def joined(features: Any) -> tuple[AnnData, list[str] | None, np.ndarray | None]
         )
     parts = dict(features) if isinstance(features, Mapping) else {str(k): part for k, part in enumerate(features)}
     for part in parts.values():
-        _check_features(part)
+        check_features(part)
     first = next(iter(parts.values()))
+    used = first.uns["histology"].get("encoder")
     for name, part in parts.items():
-        if not part.var_names.equals(first.var_names):
+        if not part.var_names.equals(first.var_names) or part.uns["histology"].get("encoder") != used:
             raise ValueError(
                 f"features: expected the same features of all slides, found others in {name!r}. Next: use one encoder "
                 "for all."
             )
-    whole = ad.concat(list(parts.values()), merge="same", uns_merge="first")
-    if not whole.obs_names.is_unique:
-        twice = whole.obs_names[whole.obs_names.duplicated()].unique()
+    cells = pd.Index(np.concatenate([part.obs_names for part in parts.values()]))
+    if not cells.is_unique:
+        twice = cells[cells.duplicated()].unique()
         raise ValueError("features: expected cells with names of their own, found some on several slides "
                          f"({show(twice)}). Next: give each slide's cells a prefix.")  # fmt: skip
+    whole = ad.concat(list(parts.values()), merge="same", uns_merge="first")
     number = np.repeat(np.arange(len(parts)), [part.n_obs for part in parts.values()])
     return whole, [str(name) for name in parts], number
 
 
-def _check_features(features: Any) -> None:
+def check_features(features: Any) -> None:
     if not isinstance(features, AnnData):
         raise TypeError(f"features: expected an AnnData, found {type(features).__name__}. Next: pass what "
                         "isost.tl.histology_features returned.")  # fmt: skip
@@ -76,8 +78,9 @@ def _check_features(features: Any) -> None:
 
 
 def slides_of(
-    adata: AnnData, key: str | None, names: list[str] | None, number: np.ndarray | None
-) -> tuple[list[str], np.ndarray]:
+    adata: AnnData, key: str | None, names: list[str] | None, number: np.ndarray | None,
+    argument: str = "section_key",
+) -> tuple[list[str], np.ndarray]:  # fmt: skip
     """Names of slides and (n,) the number of each cell: by a column of `obs`, else as the features came.
 
     Raises
@@ -88,7 +91,7 @@ def slides_of(
     if key is None:
         return (["0"], np.zeros(adata.n_obs, dtype=np.int64)) if names is None or number is None else (names, number)
     if key not in adata.obs:
-        raise ValueError(f"section_key: expected a column of obs ({show(adata.obs.columns)}), found {key!r}. Next: "
+        raise ValueError(f"{argument}: expected a column of obs ({show(adata.obs.columns)}), found {key!r}. Next: "
                          "name the column of sections, or give the features of each slide by itself.")  # fmt: skip
     column = adata.obs[key]
     if column.isna().any():
@@ -130,6 +133,7 @@ def read_measured(
     values = np.asarray(described.X, dtype=np.float32)
     scale = _scale_of(values, row[rows], slide, slides, names, number, described, by_slide=by_slide)
     x = scale.scaled(values[row[rows]], slide)
+    slide = np.unique(slide, return_inverse=True)[1]  # of those where cells were measured
     logged, how = _lognormalised(adata, rows, layer)
     chosen = choose_genes(logged, adata.var_names, genes, n_genes, slide, seed)
     columns = adata.var_names.get_indexer(chosen)
@@ -151,9 +155,9 @@ def _scale_of(
     if not by_slide:
         return find_scale(values[rows], slide, feature_names, None)
     few = [name for k, name in enumerate(slides) if (slide == k).sum() < FEWEST]
-    if number is not None and names == slides:
-        values, where = values, number
-        few = [name for k, name in enumerate(slides) if (number == k).sum() < FEWEST]
+    if number is not None and names is not None and set(names) == set(slides):
+        where = np.array([slides.index(name) for name in names])[number]
+        few = [name for k, name in enumerate(slides) if (where == k).sum() < FEWEST]
     elif len(slides) == 1:
         where, few = np.zeros(len(values), dtype=np.int64), few if len(values) < FEWEST else []
     else:

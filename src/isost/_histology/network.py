@@ -101,7 +101,7 @@ def train_network(
         optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
         history: dict[str, list[float]] = {"trained": [], "held_out": []}
         best, kept, since = np.inf, _copy(network), 0
-        n_steps = max(1, round(len(seen) / options.batch_size))
+        n_steps = max(1, min(round(len(seen) / options.batch_size), len(seen) // 2))  # batch norm asks for two rows
         for _ in range(options.epochs):
             network.train()
             losses = []

@@ -92,7 +92,7 @@ class Known:
 
 def find_known(x: np.ndarray, fold: np.ndarray, seed: int) -> Known:
     """Remember scaled features (n, d) of cells in folds."""
-    k = min(_AXES, *(size - 1 for size in x.shape))
+    k = min(_AXES, len(x) - 1, x.shape[1])
     pca = PCA(k, svd_solver="randomized", random_state=seed).fit(x)
     axes = pca.components_.T / np.sqrt(np.maximum(pca.explained_variance_, _FLOOR))
     known = Known(pca.mean_, axes, ((x - pca.mean_) @ axes).astype(np.float32), 1.0)

@@ -6,7 +6,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 _MOST = 5  # folds of sections
-_BLOCKS = 4  # where there are fewer than three sections
+FEWEST_SECTIONS = 3  # that are held out whole
+_BLOCKS = 4  # where there are fewer
 _MARGIN = 128.0  # µm: the width of a tile
 _SHARE = 0.1  # of the side of a block, that the margin takes at most
 
@@ -18,7 +19,7 @@ def folds_of(section: np.ndarray, coords: np.ndarray) -> np.ndarray:
     across their longer side, and again, into four blocks in all.
     """
     n_sections = int(section.max()) + 1
-    if n_sections >= 3:
+    if n_sections >= FEWEST_SECTIONS:
         return section % min(n_sections, _MOST)
     fold = np.zeros(len(section), dtype=np.int64)
     for number in range(n_sections):
@@ -28,7 +29,7 @@ def folds_of(section: np.ndarray, coords: np.ndarray) -> np.ndarray:
             parts = [half for part in parts for half in _halves(part, coords)]
         for place, part in enumerate(parts):
             fold[part] = number * len(parts) + place
-    return fold
+    return np.unique(fold, return_inverse=True)[1]  # a block of a single cell has halves without any
 
 
 def seen(fold: np.ndarray, held: int, section: np.ndarray, coords: np.ndarray) -> np.ndarray:
