@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -131,10 +131,10 @@ class HistologyModel:
         fitted = self.fitted
         check_features(features)
         x, scale, slide = self._read(features, slide_key, like)
-        unknown = [name for name in layers if name not in LAYERS]
-        if isinstance(layers, str) or unknown:
-            wrong = repr(layers) if isinstance(layers, str) else show(unknown)
-            raise ValueError(f"layers: expected some of {show(LAYERS)}, found {wrong}. Next: leave it out.")
+        several = isinstance(layers, Iterable) and not isinstance(layers, str)
+        unknown = [name for name in layers if name not in LAYERS] if several else [layers]
+        if unknown:
+            raise ValueError(f"layers: expected some of {show(LAYERS)}, found {show(unknown)}. Next: leave it out.")
         if interval is not None and not 0 < as_number("interval", interval) < 1:
             raise ValueError(f"interval: expected a share between 0 and 1, found {interval!r}. Next: interval=0.9.")
         names = [*layers, *(("lower", "upper") if interval is not None else ())]

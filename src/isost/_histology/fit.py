@@ -194,13 +194,14 @@ def _networks(
 
 
 def _trained(
-    kept: Checkpoint, tensors: tuple[torch.Tensor, ...], rows: np.ndarray, held: np.ndarray, options: FitOptions,
-    seed: int, device: torch.device, told_: Callable[[], Any],
+    kept: Checkpoint, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], rows: np.ndarray, held: np.ndarray,
+    options: FitOptions, seed: int, device: torch.device, told_: Callable[[], Any],
 ) -> tuple[DualOutput, dict[str, list[float]]]:  # fmt: skip
     state = kept.state()
     if state is not None:
-        network = DualOutput(tensors[0].shape[1], tensors[1].shape[1], tensors[2].shape[1], options.network.hidden,
-                             options.network.dropout)  # fmt: skip
+        with torch.random.fork_rng(devices=[]):  # weights are drawn, and read over
+            network = DualOutput(tensors[0].shape[1], tensors[1].shape[1], tensors[2].shape[1], options.network.hidden,
+                                 options.network.dropout)  # fmt: skip
         network.load_state_dict(state["network"])
         return network.eval(), state["history"]
     network, history = train_network(*tensors, rows, held, options.network, seed=seed, device=device, told=told_)

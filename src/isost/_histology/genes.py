@@ -20,6 +20,7 @@ from isost._core.checks import show
 _RARE = 0.05  # share of cells, below which a gene says nothing of what genes have in common
 _COMMON = 3000  # genes that components are made of, at most
 _VARIABLE, _CLUSTERS = 2000, 8  # of the markers
+_FEWEST = 10  # cells of a section that say which genes vary
 _RIDGE = 10.0
 
 
@@ -129,9 +130,13 @@ def choose_genes(
         raise ValueError("adata.X: expected genes that several cells express, found none. Next: look at adata.X.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scanpy, on small sections
+        large = np.bincount(section)[section] >= _FEWEST
+        some = adata[large].copy() if large.any() else adata
         sc.pp.highly_variable_genes(
-            adata, n_top_genes=min(n_genes if genes == "hvg" else _VARIABLE, adata.n_vars), batch_key="section"
-        )
+            some, n_top_genes=min(n_genes if genes == "hvg" else _VARIABLE, adata.n_vars),
+            batch_key="section" if large.any() else None,
+        )  # fmt: skip
+        adata.var["highly_variable"] = some.var["highly_variable"]
         if genes == "hvg":
             return adata.var_names[adata.var["highly_variable"]].tolist()
         sc.pp.pca(adata, n_comps=min(30, *(size - 1 for size in adata.shape)), random_state=seed)

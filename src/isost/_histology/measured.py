@@ -72,6 +72,16 @@ def check_features(features: Any) -> None:
     if not features.obs_names.is_unique:
         raise ValueError("features: expected cells with names of their own, found some twice. Next: "
                          "features.obs_names_make_unique(), and the same in adata.")  # fmt: skip
+    if not features.var_names.is_unique:
+        raise ValueError("features: expected features with names of their own, found some twice. Next: "
+                         "features.var_names_make_unique().")  # fmt: skip
+    if features.X is None or sparse.issparse(features.X):
+        found = "none" if features.X is None else "a sparse matrix"
+        raise TypeError(f"features: expected values as an array, found {found}. Next: pass what "
+                        "isost.tl.histology_features returned.")  # fmt: skip
+    if not np.isfinite(np.asarray(features.obsm["spatial"], dtype=np.float64)).all():
+        raise ValueError("features: expected finite places in obsm['spatial'], found NaN or infinity. Next: leave such "
+                         "cells out.")  # fmt: skip
     if features.n_obs == 0 or not np.isfinite(np.asarray(features.X)).all():
         found = "no cells" if features.n_obs == 0 else "NaN or infinity"
         raise ValueError(f"features: expected finite values, found {found}. Next: leave such cells out.")

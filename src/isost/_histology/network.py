@@ -50,6 +50,10 @@ NETWORKS = {
 class DualOutput(nn.Module):
     """Layers with batch norm, LeakyReLU and dropout, and two linear heads on the last."""
 
+    centre: Tensor
+    spread: Tensor
+    odds: Tensor
+
     def __init__(self, n_features: int, n_genes: int, n_levels: int, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
         self.config = {"n_features": n_features, "n_genes": n_genes, "n_levels": n_levels, "hidden": list(hidden),
@@ -106,8 +110,9 @@ def train_network(
             network.train()
             losses = []
             for rows in np.array_split(seen[torch.randperm(len(seen), generator=generator).numpy()], n_steps):
-                batch = (part[rows].to(device) for part in (x, on, level))
-                loss = sum(_losses(network, *batch, options.components))
+                batch = x[rows].to(device), on[rows].to(device), level[rows].to(device)
+                gate, wrong = _losses(network, *batch, options.components)
+                loss = gate + wrong
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -144,7 +149,8 @@ def _held_out_loss(
     total = 0.0
     with torch.no_grad():
         for part in np.array_split(rows, -(-len(rows) // _ROWS)):
-            gate, wrong = _losses(network, *(each[part].to(device) for each in (x, on, level)), options.components)
+            batch = x[part].to(device), on[part].to(device), level[part].to(device)
+            gate, wrong = _losses(network, *batch, options.components)
             total += len(part) * float(wrong if options.components else gate + wrong)
     return total / len(rows)
 

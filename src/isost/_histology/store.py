@@ -58,14 +58,15 @@ def load_histology(path: str | os.PathLike[str]) -> tuple[Histology, dict[str, A
         states = torch.load(io.BytesIO(contents["networks.pt"]), map_location="cpu", weights_only=True)
         more: dict[str, list[Any]] = {"known": [float(header["usual"])]}
         before: dict[str, list[Any]] = {"scale": [arrays["features"].tolist(), list(header["slides"])]}
-        parts = {
+        parts: dict[str, Any] = {
             name: kind(*before.get(name, []), *(arrays[f"{name}.{column}"] for column in columns), *more.get(name, []))
             if f"{name}.{columns[0]}" in arrays else None
             for name, (kind, columns) in _PARTS.items()
         }  # fmt: skip
         networks = []
         for number, config in enumerate(header["networks"]):
-            network = DualOutput(**config)
+            with torch.random.fork_rng(devices=[]):  # weights are drawn, and read over
+                network = DualOutput(**config)
             network.load_state_dict(states[str(number)])
             networks.append(network.eval())
         accuracy = {name[len("accuracy.") :]: arrays[name] for name in arrays if name.startswith("accuracy.")}

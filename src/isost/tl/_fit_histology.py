@@ -89,11 +89,13 @@ def fit_histology(
         Of expression, but for ``"prts"``.
     n_networks
         Trained for each part of the tissue that is held out.
-    hidden, dropout, learning_rate, epochs, patience
-        Of networks. None: layers of 256 and 256, 0.5, 1e-3, 200, 20; for ``"prts"`` as published, 512, 512, 1024 and
-        1024, 0.1, 1e-2, 100, 10.
+    hidden, dropout, learning_rate
+        Of networks. None: layers of 256 and 256, 0.5, 1e-3; for ``"prts"`` as published, 512, 512, 1024 and 1024, 0.1,
+        1e-2.
     weight_decay, batch_size
         Of AdamW.
+    epochs, patience
+        At most, and without a better loss on held-out tissue. None: 200, 20; for ``"prts"`` as published, 100, 10.
     device
         ``"cpu"``, ``"cuda"``, or None for a GPU where there is one.
     rng

@@ -37,18 +37,26 @@ def predict_expression(
 
     Parameters
     ----------
-    image, cells, pixel_size, spatial_key, unit, batch_size, cache, rng
+    image, cells
         See `isost.tl.histology_features`. Cells may lie where nothing was measured.
     model
         Of `isost.tl.fit_histology`.
+    pixel_size
+        µm of a pixel of the image at full resolution. None: as the file says.
     encoder
         Where the model was fitted on the features of a function, that function; else as in the fit.
+    spatial_key, unit
+        See `isost.tl.histology_features`.
     radius
         µm of points. None: as in the fit.
     like, interval, layers
         See `isost.HistologyModel.predict`.
+    batch_size, cache
+        See `isost.tl.histology_features`.
     device
         ``"cpu"``, ``"cuda"``, or None for a GPU where there is one.
+    rng
+        Of the tiles that the stains are found in.
     progress
         Show a bar.
 
