@@ -22,6 +22,7 @@ from isost._logging import logger
 
 LAYERS = ("expressed", "level", "sd")
 _ROWS = 16_384
+_ALIKE = ("radius", "normalise_stain")  # of features; µm of points, 0 of outlines
 
 
 class HistologyModel:
@@ -178,6 +179,11 @@ class HistologyModel:
                 f"{made['encoder']!r}, found {found}. Next: isost.tl.histology_features as for the fit, or "
                 "isost.tl.predict_expression, which does."
             )
+        for name in _ALIKE if used != "texture" else _ALIKE[:1]:
+            own, wanted = features.uns["histology"].get(name), made.get(name)
+            if own != wanted:
+                logger.warning("predict_expression: features with %s %s, where the model was fitted on %s: what is "
+                               "told may not hold", name, own, wanted)  # fmt: skip
         columns = features.var_names.get_indexer(scale.names)
         x = np.asarray(features.X, dtype=np.float32)[:, columns]
         names, slide = slides_of(features, slide_key, None, None, "slide_key")
@@ -195,8 +201,7 @@ class HistologyModel:
             )
         if not scale.slides:
             return x, scale, np.zeros(len(x), dtype=np.int64)
-        own = scale.only(like) if like is not None else find_scale(x, slide, scale.names, names)
-        return x, own, slide
+        return x, scale.only(like) if like is not None else find_scale(x, slide, scale.names, names), slide
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save to a folder: JSON, npz and weights, written beside and moved into place.

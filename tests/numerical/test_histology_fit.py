@@ -126,7 +126,7 @@ def test_losses_are_those_that_are_written_out(components: bool) -> None:
         wanted = (((found * spread + centre - level) ** 2).sum(axis=1) / (spread**2).sum()).mean()
         assert wanted == pytest.approx(((apart * spread) ** 2).sum(axis=1).mean() / (spread**2).sum())
     else:
-        wanted = (weight * apart**2).mean()
+        wanted = (apart**2)[on].mean()  # of cells that express a gene
     assert wrong == pytest.approx(wanted, rel=1e-5)
 
 
@@ -417,3 +417,13 @@ def test_networks_see_nothing_of_what_is_held_out(monkeypatch: pytest.MonkeyPatc
         assert not np.intersect1d(rows, held).size
         apart = np.hypot(*(place[rows][:, None] - place[held][None]).transpose(2, 0, 1))
         assert apart[slide[rows] == slide[held[0]]].min() > 20
+
+
+def test_a_training_that_diverges_is_said() -> None:
+    draw = np.random.default_rng(0)
+    x, on = torch.tensor(draw.normal(size=(60, 3)), dtype=torch.float32), torch.ones(60, 2, dtype=torch.bool)
+    level = torch.full((60, 2), torch.nan)
+    options = NetworkOptions((4,), 0.1, 1e-3, epochs=3)
+    with pytest.raises(ValueError, match="learning_rate: expected a training whose loss is finite"):
+        networks.train_network(x, on, level, np.arange(40), np.arange(40, 60), options, seed=0,
+                               device=torch.device("cpu"), told=lambda: None)  # fmt: skip

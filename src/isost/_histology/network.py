@@ -88,19 +88,25 @@ def train_network(
     """Train on some rows until the loss on others, which are held out, gets no better; the best weights are kept.
 
     The loss is cross-entropy of being expressed (n, G), the rarer class weighted up to the other, and the squared error
-    of levels (n, L): of components in units of their variance together, of genes each in units of its own, expressed
-    ones weighted as in the cross-entropy.
+    of levels (n, L): of components in units of their variance together, of genes each in units of its own, of the cells
+    that express it, so that probability x level is what is expected.
+
+    Raises
+    ------
+    ValueError
+        If the loss is no number from the first epoch on.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
         network = DualOutput(x.shape[1], on.shape[1], level.shape[1], options.hidden, options.dropout)
         inside = torch.from_numpy(seen)
         share = on[inside].float().mean(dim=0).clamp(_SHARE, 1 - _SHARE)
         network.odds.copy_(torch.log((1 - share) / share))
-        network.spread.copy_(level[inside].std(dim=0).clamp_min(_FLOOR))
+        centre, spread = _moments(level[inside], None if options.components else on[inside])
+        network.spread.copy_(spread.clamp_min(_FLOOR))
         if not options.components:
-            network.centre.copy_(level[inside].mean(dim=0))
+            network.centre.copy_(centre)
         network.to(device)
         optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
         history: dict[str, list[float]] = {"trained": [], "held_out": []}
@@ -124,8 +130,20 @@ def train_network(
                 best, kept, since = history["held_out"][-1], _copy(network), 0
             elif (since := since + 1) >= options.patience:
                 break
+    if not np.isfinite(best):
+        raise ValueError(f"learning_rate: expected a training whose loss is finite, found {history['held_out'][0]}. "
+                         f"Next: a rate below {options.learning_rate:g}.")  # fmt: skip
     network.load_state_dict(kept)
     return network.cpu().eval(), history
+
+
+def _moments(level: Tensor, on: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (L,), of those that are on where that counts."""
+    if on is None:
+        return level.mean(dim=0), level.std(dim=0)
+    count = on.sum(dim=0).clamp_min(1)
+    mean = (level * on).sum(dim=0) / count
+    return mean, (((level - mean) ** 2 * on).sum(dim=0) / count).sqrt()
 
 
 def _losses(network: DualOutput, x: Tensor, on: Tensor, level: Tensor, components: bool) -> tuple[Tensor, Tensor]:
@@ -138,7 +156,7 @@ def _losses(network: DualOutput, x: Tensor, on: Tensor, level: Tensor, component
     if components:
         variance = network.spread**2
         return gate, (wrong**2 @ (variance / variance.sum())).mean()
-    return gate, (weight * wrong**2).mean()
+    return gate, (on * wrong**2).sum() / on.sum().clamp_min(1)
 
 
 def _held_out_loss(

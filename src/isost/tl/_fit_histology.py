@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from anndata import AnnData
@@ -155,7 +155,7 @@ def fit_histology(
     params = {
         "method": method, "genes": genes if isinstance(genes, str) else "given", "standardise": standardise,
         "n_components": options.n_components, "n_networks": options.n_networks,
-        "normalisation": how.to_uns(), "features": {name: made[name] for name in _MADE if name in made},
+        "normalisation": how.to_uns(), "features": {name: _plain(made[name]) for name in _MADE if name in made},
     }  # fmt: skip
     model = HistologyModel(fitted, params)
     logger.info(
@@ -165,7 +165,12 @@ def fit_histology(
     return model
 
 
-_MADE = ("encoder", "tile", "normalise_stain", "radius")
+_MADE = ("encoder", "function", "tile", "normalise_stain", "radius")
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number in place of numpy's, which files give back and JSON does not take."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _network_options(

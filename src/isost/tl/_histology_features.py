@@ -143,7 +143,8 @@ def histology_features(
     features.obsm["spatial"] = read.centre * slide.pixel_size
     features.uns["histology"] = {
         "pixel_size": slide.pixel_size, "encoder": called, "tile": SIDE * PIXEL, "stains": stains.colours,
-        "normalise_stain": bool(normalise_stain), "radius": 0.0 if read.outlined else float(radius or POINT_RADIUS),
+        "normalise_stain": bool(normalise_stain), "function": not isinstance(encoder, (str, Path)),
+        "radius": 0.0 if read.outlined else float(radius or POINT_RADIUS),
     }  # fmt: skip
     logger.info("histology_features: %d features of %d cells by %s", *features.shape[::-1], called)
     return features

@@ -90,6 +90,11 @@ def predict_expression(
             "isost.HistologyModel.load(path)."
         )
     made = model.params["features"]
+    if encoder is None and made.get("function"):
+        raise ValueError(
+            f"encoder: expected the function {made['encoder']!r} that the features of the fit are of, found None. "
+            "Next: encoder=, that function."
+        )
     if radius is None and made.get("radius", 0) > 0:
         radius = float(made["radius"])
     features = histology_features(

@@ -299,3 +299,32 @@ def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileNotFoundError, match=r"Expected .*, found .*Next: "):
         isost.HistologyModel.load(tmp_path / "file")
+
+
+def test_a_model_of_a_function_asks_for_it(image: np.ndarray, places: np.ndarray, measured: AnnData) -> None:
+    """Its name is not that of a vision transformer to look for."""
+    features = isost.tl.histology_features(image, places, encoder=mean_colour, pixel_size=0.5, **QUICK)
+    model = isost.tl.fit_histology(measured, features, method="ridge", **QUICK)
+    with pytest.raises(ValueError, match=r"encoder: expected the function .* found None. Next"):
+        isost.tl.predict_expression(image, places, model, pixel_size=0.5, **QUICK)
+
+
+def test_features_made_otherwise_are_said(made_up: MakeUp, caplog: pytest.LogCaptureFixture) -> None:
+    """A model of nuclei tells something else of spots."""
+    adata, features = made_up(2)
+    model = isost.tl.fit_histology(adata, features, method="ridge", **QUICK)
+    model.predict(features["s0"])
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    features["s0"].uns["histology"]["radius"] = 50.0
+    model.predict(features["s0"])
+    assert "radius 50.0" in caplog.text and "fitted on 0.0" in caplog.text
+
+
+def test_features_that_were_written_and_read(made_up: MakeUp, tmp_path: Path) -> None:
+    """Files give numpy's numbers back, which a saved model cannot hold."""
+    adata, features = made_up(1)
+    features["s0"].write_h5ad(tmp_path / "features.h5ad")
+    model = isost.tl.fit_histology(adata, ad.read_h5ad(tmp_path / "features.h5ad"), method="ridge", **QUICK)
+    model.save(tmp_path / "model")
+    loaded = isost.HistologyModel.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(features["s0"]).X, model.predict(features["s0"]).X)
