@@ -22,6 +22,7 @@ from isost._logging import logger
 
 LAYERS = ("expressed", "level", "sd")
 _ROWS = 16_384
+_WIDEST = 0.98  # that quantiles of residuals tell
 _ALIKE = ("radius", "normalise_stain")  # of features; µm of points, 0 of outlines
 
 
@@ -66,7 +67,7 @@ class HistologyModel:
 
     @property
     def accuracy(self) -> pd.DataFrame:
-        """What was measured on held-out tissue, gene by gene.
+        """What was measured on held-out tissue, gene by gene; of one or two slides, whose blocks touch, it flatters.
 
         ``pcc``, Pearson's r of log1p expression, mean of slides; ``rmse``, log1p; ``r2``; ``call_accuracy``, balanced
         (0.5 is chance), of whether a gene is expressed, called where its probability is above its share;
@@ -76,7 +77,7 @@ class HistologyModel:
 
     @property
     def trust(self) -> float:
-        """Weight beside what neighbouring sections say, between 0 and 1, as measured on held-out tissue."""
+        """Weight beside what neighbouring sections say, 0 to 0.95, as measured on held-out tissue, less its error."""
         return float(self.fitted.info["trust"])
 
     def predict(
@@ -97,7 +98,7 @@ class HistologyModel:
         like
             Name of a slide of the fit that all these cells lie on.
         interval
-            Share of measured values, 0.9 for instance, that an interval is to hold. None: no intervals.
+            Share of measured values, 0.9 for instance and 0.98 at most, that an interval is to hold. None: none.
         layers
             Of ``"expressed"``, ``"level"`` and ``"sd"`` those that are wanted.
         device
@@ -107,10 +108,11 @@ class HistologyModel:
         -------
         anndata.AnnData
             ``X`` (n, G) float32: expected log1p expression, counts in 10,000. ``layers["expressed"]``: probability that
-            the gene is found; ``"level"``: expression where it is, so that X is their product; ``"sd"``: standard
-            deviation of measured about expected values; ``"lower"``, ``"upper"`` with `interval`. ``obs`` as in
-            `features`, and ``out_of_distribution``: distance to the nearest cells of the fit, in units of what 95 % of
-            these have among each other; above 1, doubt what is told. ``var``: `accuracy`. ``obsm`` as in `features`.
+            the gene is found; ``"level"``: expression where it is, X over that probability (of 0.01 at the least);
+            ``"sd"``: standard deviation of measured about expected values; ``"lower"``, ``"upper"`` with `interval`.
+            ``obs`` as in `features`, and ``out_of_distribution``: distance to the nearest cells of the fit, in units of
+            what 95 % of these have among each other; above 1, doubt what is told. ``var``: `accuracy`. ``obsm`` as in
+            `features`.
             ``uns["histology"]``: as in `features`, with ``trust`` and ``method``.
 
         Raises
@@ -136,8 +138,9 @@ class HistologyModel:
         unknown = [name for name in layers if name not in LAYERS] if several else [layers]
         if unknown:
             raise ValueError(f"layers: expected some of {show(LAYERS)}, found {show(unknown)}. Next: leave it out.")
-        if interval is not None and not 0 < as_number("interval", interval) < 1:
-            raise ValueError(f"interval: expected a share between 0 and 1, found {interval!r}. Next: interval=0.9.")
+        if interval is not None and not 0 < as_number("interval", interval) <= _WIDEST:
+            raise ValueError(f"interval: expected a share above 0, of {_WIDEST} at most, found {interval!r}. Next: "
+                             "interval=0.9.")  # fmt: skip
         names = [*layers, *(("lower", "upper") if interval is not None else ())]
         shape, where = (len(x), len(fitted.genes)), choose_device(device)
         expected, strangeness = np.empty(shape, dtype=np.float32), np.empty(len(x), dtype=np.float32)

@@ -118,7 +118,7 @@ def test_losses_are_those_that_are_written_out(components: bool) -> None:
         logits, found = (each.double().numpy() for each in network(tensors[0]))
     p = 1 / (1 + np.exp(-logits))
     weight = np.where(on, np.exp([1.5, -0.7]), 1.0)
-    weight /= weight.mean(axis=0)
+    weight /= 2 / (1 + np.exp([-1.5, 0.7]))  # mean weight of what the odds are of
     assert gate == pytest.approx(-(weight * np.where(on, np.log(p), np.log(1 - p))).mean(), rel=1e-5)
     spread, centre = np.linspace(0.5, 2.0, n_levels), np.linspace(-1.0, 1.0, n_levels)
     apart = found - (level - centre) / spread
@@ -311,23 +311,32 @@ def test_trust_is_least_squares(depth: list[float] | None) -> None:
             rows = section == other
             weight = np.exp(-((place[rows] - place[cell]) ** 2).sum(axis=1) / (2 * width**2))
             around[cell] += weight @ centred[rows] / weight.sum() / len(beside[section[cell]])
-    wanted = np.linalg.lstsq((said - around).reshape(-1, 1), (centred - around).ravel(), rcond=None)[0][0]
+
+    def least_squares(rows: np.ndarray) -> float:
+        step = (said - around)[rows].reshape(-1, 1)
+        return float(np.linalg.lstsq(step, (centred - around)[rows].ravel(), rcond=None)[0][0])
+
+    left = np.array([least_squares(section != k) for k in range(4)])
+    wanted = least_squares(section >= 0) - np.sqrt(3 / 4 * ((left - left.mean()) ** 2).sum())
     assert 0.05 < wanted < 0.95
-    found = trust_in(expected, measured, place, section, None if depth is None else np.array(depth))
+    found = trust_in(expected, measured, place, section, None if depth is None else np.array(depth), section)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_trust_at_its_ends() -> None:
     truth, place, section = alike()
     noise = np.random.default_rng(1).normal(size=truth.shape)
-    assert trust_in(truth, truth, place, section, None) == pytest.approx(1)
-    assert trust_in(noise, noise, place, section, None) == pytest.approx(1), "neighbours say nothing"
-    assert trust_in(noise, truth, place, section, None) < 0.05
-    one = section == 0
-    assert trust_in(truth[one], truth[one], place[one], section[one], None) == pytest.approx(1)
-    assert trust_in(noise[one], truth[one], place[one], section[one], None) < 0.3
-    assert trust_in(-truth[one], truth[one], place[one], section[one], None) == 0
-    assert trust_in(np.zeros((100, 2)), truth[one], place[one], section[one], None) == 0
+    assert trust_in(truth, truth, place, section, None, section) == 0.95, "told is not measured"
+    assert trust_in(noise, noise, place, section, None, section) == 0.95, "neighbours say nothing"
+    assert trust_in(noise, truth, place, section, None, section) < 0.05
+    one, fold = section == 0, np.arange(100) % 4
+    assert trust_in(truth[one], truth[one], place[one], section[one], None, fold) == 0.95
+    assert trust_in(noise[one], truth[one], place[one], section[one], None, fold) < 0.2
+    assert trust_in(-truth[one], truth[one], place[one], section[one], None, fold) == 0
+    assert trust_in(np.zeros((100, 2)), truth[one], place[one], section[one], None, fold) == 0
+    small = [trust_in(0.01 * np.random.default_rng(k).normal(size=(100, 2)), truth[one], place[one], section[one], None,
+                      fold) for k in range(20)]  # fmt: skip
+    assert np.mean(small) < 0.4, "a weight of what says nothing is uncertain"
 
 
 def slides_of(

@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 from isost._core.checkpoint import Checkpoint, clear
 from isost._core.random import numpy_generator
 from isost._histology.accuracy import accuracy_of, trust_in
-from isost._histology.genes import find_components
+from isost._histology.genes import Components, find_components
 from isost._histology.model import Histology, told
 from isost._histology.network import NETWORKS, DualOutput, NetworkOptions, network_found, train_network
 from isost._histology.noise import find_calls, find_noise
-from isost._histology.ridge import PENALTIES, Ridge, ridge_path
+from isost._histology.ridge import PENALTIES, Ridge, kernel, ridge_path
 from isost._histology.scale import FeatureScale, find_known
 from isost._histology.split import FEWEST_SECTIONS, folds_of, seen
 
@@ -101,16 +101,14 @@ def fit_histology(
             x, on, data.expression if components is None else components.scores, fold, data, options,
             generator=generator, device=device, progress=progress, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
-    slope = np.ones(level.shape[1])
-    if components is not None:
-        own_square = np.maximum((level.astype(np.float64) ** 2).sum(axis=0), 1e-12)
-        slope = np.clip((level * components.scores).sum(axis=0) / own_square, 0, 1)
     expected, expressed = np.empty_like(data.expression), np.empty_like(data.expression)
     for number in np.unique(fold):
         held = fold == number
-        one = None if components is None else components.learned_on(np.flatnonzero(~held), data.expression, section)
-        expected[held], expressed[held], _ = told(None if gate is None else gate[held], level[held], one, slope, None)
-    levelled = _levelled(expected, data.expression, fold)
+        rows = seen(fold, number, data.slide, data.coords)
+        one = None if components is None else components.learned_on(rows, data.expression, section)
+        own = _slope(level, components, ~held)
+        expected[held], expressed[held], _ = told(None if gate is None else gate[held], level[held], one, own, None)
+    levelled = _levelled(expected, data.expression, fold, data)
     if gate is None:
         calls = find_calls(levelled, on)
         for number in np.unique(fold):
@@ -121,25 +119,35 @@ def fit_histology(
     known = find_known(x, fold, seed)
     info = {
         "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1,
-        "trust": trust_in(expected, data.expression, data.place, data.slide, data.depth),
+        "trust": trust_in(expected, data.expression, data.place, data.slide, data.depth, fold),
     }  # fmt: skip
     return Histology(
-        data.genes, data.scale, known, components, networks, ridge, slope, calls,
+        data.genes, data.scale, known, components, networks, ridge,
+        _slope(level, components, np.ones(len(x), dtype=bool)), calls,
         find_noise(expected, data.expression),
-        accuracy_of(expected, _levelled(expressed, on, fold), data.expression, data.slide), history, info,
+        accuracy_of(expected, _levelled(expressed, on, fold, data), data.expression, data.slide), history, info,
     )  # fmt: skip
 
 
-def _levelled(expected: np.ndarray, measured: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Move what was told of each fold from the mean of the others to that of all cells.
+def _slope(level: np.ndarray, components: Components | None, rows: np.ndarray) -> np.ndarray:
+    """(L,) how much of what is told of a component is there, between 0 and 1, by rows that were held out."""
+    if components is None:
+        return np.ones(level.shape[1])
+    found = level[rows].astype(np.float64)
+    along = (found * components.scores[rows]).sum(axis=0)
+    return np.clip(along / np.maximum((found**2).sum(axis=0), 1e-12), 0, 1)
 
-    The mean of the others is low where that of the fold is high: of blocks of one slide, that reads as a negative
+
+def _levelled(expected: np.ndarray, measured: np.ndarray, fold: np.ndarray, data: Measured) -> np.ndarray:
+    """Move what was told of each fold from the mean of what was trained on to that of all cells.
+
+    The mean of the rest is low where that of the fold is high: of blocks of one slide, that reads as a negative
     correlation where nothing was told.
     """
     levelled, whole = expected.copy(), measured.mean(axis=0)
     for number in np.unique(fold):
-        held = fold == number
-        levelled[held] = np.maximum(expected[held] + (whole - measured[~held].mean(axis=0)), 0)
+        held, rows = fold == number, seen(fold, number, data.slide, data.coords)
+        levelled[held] = np.maximum(expected[held] + (whole - measured[rows].mean(axis=0)), 0)
     return levelled
 
 
@@ -150,8 +158,10 @@ def _ridges(
     held = np.empty((len(PENALTIES), *scores.shape))
     for number in tqdm(np.unique(fold), desc="fit_histology", unit="fold", disable=not progress):
         rows = seen(fold, number, data.slide, data.coords)
-        for place, one in enumerate(ridge_path(x[rows], scores[rows], PENALTIES, seed)):
-            held[place][fold == number] = one.predict(x[fold == number])
+        path = ridge_path(x[rows], scores[rows], PENALTIES, seed)
+        near = kernel(x[fold == number], path[0].landmarks)  # the same for all penalties
+        for place, one in enumerate(path):
+            held[place][fold == number] = near @ one.weights
     best = ((held - scores) ** 2).mean(axis=1).argmin(axis=0)
     path = ridge_path(x, scores, PENALTIES, seed)
     columns = np.arange(scores.shape[1])

@@ -22,6 +22,7 @@ _COMMON = 3000  # genes that components are made of, at most
 _VARIABLE, _CLUSTERS = 2000, 8  # of the markers
 _FEWEST = 10  # cells of a section that say which genes vary
 _RIDGE = 10.0
+_SAME = 1e-10  # variance of log1p
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +127,10 @@ def choose_genes(
     adata = AnnData(logged, obs, pd.DataFrame(index=names))
     expressed = np.asarray((logged > 0).sum(axis=0)).ravel()
     adata = adata[:, expressed >= min(10, max(1, adata.n_obs // 20))].copy()
-    if not adata.n_vars:
-        raise ValueError("adata.X: expected genes that several cells express, found none. Next: look at adata.X.")
+    square = adata.X.multiply(adata.X) if sparse.issparse(adata.X) else adata.X**2
+    if not adata.n_vars or (np.asarray(square.mean(axis=0)) - np.asarray(adata.X.mean(axis=0)) ** 2).max() < _SAME:
+        raise ValueError("adata.X: expected genes that several cells express and that vary, found none. Next: look at "
+                         "adata.X; of a single gene, normalised counts are all the same.")  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scanpy, on small sections
         large = np.bincount(section)[section] >= _FEWEST
@@ -136,9 +139,9 @@ def choose_genes(
             some, n_top_genes=min(n_genes if genes == "hvg" else _VARIABLE, adata.n_vars),
             batch_key="section" if large.any() else None,
         )  # fmt: skip
-        adata.var["highly_variable"] = some.var["highly_variable"]
         if genes == "hvg":
-            return adata.var_names[adata.var["highly_variable"]].tolist()
+            return adata.var_names[some.var["highly_variable"]].tolist()
+        adata = adata[:, some.var["highly_variable"]].copy()
         sc.pp.pca(adata, n_comps=min(30, *(size - 1 for size in adata.shape)), random_state=seed)
         groups = KMeans(min(_CLUSTERS, adata.n_obs // 2), n_init=10, random_state=seed).fit_predict(adata.obsm["X_pca"])
         adata.obs["cluster"] = pd.Categorical(groups.astype(str))

@@ -150,7 +150,7 @@ def _losses(network: DualOutput, x: Tensor, on: Tensor, level: Tensor, component
     logits, found = network(x)
     on = on.to(logits.dtype)
     weight = torch.where(on > 0, network.odds.exp(), 1.0)
-    weight = weight / weight.mean(dim=0, keepdim=True)
+    weight = weight / (2 * torch.sigmoid(network.odds))  # its mean over what is trained on
     gate = functional.binary_cross_entropy_with_logits(logits, on, weight=weight)
     wrong = found - (level - network.centre) / network.spread
     if components:

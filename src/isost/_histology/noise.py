@@ -17,7 +17,7 @@ class Noise:
     """Standard deviation of measured about expected log1p expression, and quantiles in its units.
 
     Variance is a + b x expected, gene by gene, fitted to the squares of residuals of held-out tissue; quantiles are
-    those of residuals there (split conformal prediction; Lei et al. 2018).
+    those of residuals there, as in split conformal prediction (Lei et al. 2018).
 
     Attributes
     ----------

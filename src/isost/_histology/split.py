@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 _MOST = 5  # folds of sections
 FEWEST_SECTIONS = 3  # that are held out whole
 _BLOCKS = 4  # where there are fewer
-_MARGIN = 128.0  # µm: the width of a tile
-_SHARE = 0.1  # of the side of a block, that the margin takes at most
+_MARGIN = 256.0  # µm
+_SHARE = 0.25  # of the side of a block, that the margin takes at most
 
 
 def folds_of(section: np.ndarray, coords: np.ndarray) -> np.ndarray:

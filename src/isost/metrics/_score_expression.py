@@ -74,6 +74,9 @@ def score_expression(
     if len(section) != n or (section < 0).any():
         raise ValueError(f"sample: expected one for each of {n} cells, found {len(section)}, or missing ones. Next: "
                          "pass a column of the same table.")  # fmt: skip
+    if coords is not None and np.bincount(section).min() < 2:
+        raise ValueError("sample: expected two cells or more in each, to look for neighbours, found one. Next: leave "
+                         "such samples out, or coords=None.")  # fmt: skip
     if genes is not None and len(genes) != n_genes:
         raise ValueError(f"genes: expected {n_genes} names, found {len(genes)}. Next: leave it out.")
     if (lower is None) != (upper is None):

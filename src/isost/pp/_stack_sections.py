@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from isost._core.checks import Problems, show, show_rows, to_numbers
 from isost._core.sections import SECTION_KEY
@@ -114,6 +115,7 @@ def stack_sections(
     if predicted or weight is not None:
         stacked.obs[WEIGHT_KEY] = np.array([weights[name] for name in ordered], dtype=np.float32)[labels]
     if predicted:
+        _warn_counts(ordered, predicted)
         listed = ", ".join(f"{name!r} {one:.2g}" for name, one in predicted.items())
         logger.info("stack_sections: predicted sections, and their weights: %s", listed)
     logger.info(
@@ -146,6 +148,19 @@ def _name_sections(adatas: Sequence[AnnData] | Mapping[str, AnnData], section_ke
         return {names[0]: one for names, one in zip(own, listed, strict=True)}
     width = len(str(len(listed) - 1))
     return {f"section_{place:0{width}d}": one for place, one in enumerate(listed)}
+
+
+def _warn_counts(sections: dict[str, AnnData], predicted: dict[str, float]) -> None:
+    """Say where counts are stacked with expression that was told as log1p."""
+    if not any("histology" in sections[name].uns for name in predicted):
+        return
+    for name, section in sections.items():
+        block = section.X[:200] if name not in predicted and section.X is not None else None
+        values = block.data if block is not None and sparse.issparse(block) else block
+        if values is not None and np.size(values) and np.max(values) > 1 and np.all(np.mod(values, 1) == 0):
+            logger.warning("stack_sections: section %r holds counts, predicted ones log1p of 10,000. Next: scanpy.pp."
+                           "normalize_total(section, target_sum=1e4); scanpy.pp.log1p(section)", name)  # fmt: skip
+            return
 
 
 def _read_depths(

@@ -16,6 +16,7 @@ from isost._histology.fit import FitOptions
 from isost._histology.fit import fit_histology as fit_measured
 from isost._histology.measured import joined, read_measured
 from isost._histology.network import NETWORKS, NetworkOptions
+from isost._histology.split import FEWEST_SECTIONS
 from isost._logging import logger
 from isost.histology_model import HistologyModel
 
@@ -103,7 +104,8 @@ def fit_histology(
     progress
         Show a bar.
     checkpoint
-        Folder to keep networks that are done in, until all are. What Ctrl-C interrupts goes on from there.
+        Folder to keep networks that are done in, until all are; what Ctrl-C interrupts goes on from there. ``"ridge"``
+        takes seconds and keeps nothing.
     resume
         Go on from `checkpoint`.
 
@@ -151,6 +153,11 @@ def fit_histology(
     fitted = fit_measured(
         data, options, generator=generator, device=where, progress=progress, checkpoint=folder, resume=resume
     )
+    if fitted.info["n_slides"] < FEWEST_SECTIONS:
+        logger.info(
+            "fit_histology: blocks of %d slide(s) were held out, beside tissue that was trained on: what is said of "
+            "them flatters; three slides or more tell", fitted.info["n_slides"],
+        )  # fmt: skip
     made = joined(features)[0].uns["histology"]
     params = {
         "method": method, "genes": genes if isinstance(genes, str) else "given", "standardise": standardise,

@@ -111,5 +111,7 @@ def test_genes_that_there_are_not(genes: Any, error: type[Exception]) -> None:
 
 
 def test_no_gene_is_expressed() -> None:
-    with pytest.raises(ValueError, match=r"expected genes that several cells express, found none\. Next: "):
+    with pytest.raises(
+        ValueError, match=r"expected genes that several cells express and that vary, found none\. Next: "
+    ):
         choose_genes(np.zeros((50, 60), dtype=np.float32), NAMES, "hvg", 10, np.zeros(50, dtype=int), 0)

@@ -55,7 +55,7 @@ def test_cells_in_the_margin_are_left_out(side: tuple[float, float]) -> None:
     for held in range(4):
         rows = seen(fold, held, section, coords)
         own = coords[fold == held]
-        margin = min(128.0, 0.1 * np.ptp(own, axis=0).min())
+        margin = min(256.0, 0.25 * np.ptp(own, axis=0).min())
         away = np.hypot(*(coords[:, None] - own[None]).transpose(2, 0, 1)).min(axis=1)
         np.testing.assert_array_equal(rows, np.flatnonzero((fold != held) & (away >= margin)))
         assert len(rows) < (fold != held).sum()

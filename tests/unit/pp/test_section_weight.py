@@ -97,3 +97,13 @@ def test_a_trust_that_is_none_is_listed_beside_other_problems(sections):
     assert "section 'middle', uns['histology']['trust']: expected a number from 0 to 1; found 1.5" in str(caught.value)
     assert "section 'top', obs['section_weight']: expected one value for the section; found 0.0, " in str(caught.value)
     assert "section_weight" in isost.pp.stack_sections(sections, z=Z, weight={"middle": 0, "top": 1}).obs
+
+
+def test_counts_beside_told_expression_are_said(sections, caplog):
+    """Told expression is log1p; whole numbers beside it are not."""
+    for section in sections.values():
+        section.X = np.round(10 * np.asarray(section.X))
+    sections["middle"].X = np.log1p(np.asarray(sections["middle"].X) / 3)
+    sections["middle"].uns["histology"] = {"trust": 0.5}
+    isost.pp.stack_sections(sections, z=dict(zip(sections, (0.0, 10.0, 20.0), strict=True)))
+    assert "holds counts, predicted ones log1p" in caplog.text

@@ -204,10 +204,10 @@ def test_features_that_do_not_fit(
     ({"layers": "sd"}, ValueError, r"layers: expected some of .*'sd', found 'sd'"),
     ({"layers": ["sd", "counts"]}, ValueError, r"layers: expected some of 'expressed', .*, found 'counts'"),
     ({"layers": None}, ValueError, r"layers: expected some of .*, found None"),
-    ({"interval": 0}, ValueError, r"interval: expected a share between 0 and 1, found 0"),
-    ({"interval": 1.0}, ValueError, r"interval: expected a share between 0 and 1, found 1.0"),
-    ({"interval": 90}, ValueError, r"interval: expected a share between 0 and 1, found 90"),
-    ({"interval": float("nan")}, ValueError, r"interval: expected a share between 0 and 1, found nan"),
+    ({"interval": 0}, ValueError, r"interval: expected a share above 0, of 0.98 at most, found 0"),
+    ({"interval": 1.0}, ValueError, r"interval: expected a share above 0, of 0.98 at most, found 1.0"),
+    ({"interval": 90}, ValueError, r"interval: expected a share above 0, of 0.98 at most, found 90"),
+    ({"interval": float("nan")}, ValueError, r"interval: expected a share above 0, of 0.98 at most, found nan"),
     ({"interval": "0.9"}, TypeError, r"interval: expected one number, found '0.9'"),
 ])  # fmt: skip
 def test_options_that_there_are_not(
