@@ -109,6 +109,8 @@ def of_encoder(
 
 def _identity(slide: Slide, cells: Cells, stains: Stains | None, called: str) -> str:
     digest = hashlib.sha256(json.dumps([slide.shape, slide.pixel_size, slide.brightest, called]).encode())
+    for file in sorted(Path(called).glob("*")) if Path(called).is_dir() else []:  # weights that were trained on since
+        digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     rows = np.unique(np.linspace(0, len(cells) - 1, 16).astype(int))
     for row in rows:
         digest.update(tile_of(slide, cells.centre[row]).tobytes())

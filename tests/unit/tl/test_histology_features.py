@@ -280,6 +280,21 @@ def test_a_cache_of_another_image_is_not_read(image: np.ndarray, tmp_path: Path)
     assert encoder.n == 3 * len(PLACES)
 
 
+def test_a_cache_of_other_weights_is_not_read(image: np.ndarray, tmp_path: Path) -> None:
+    """A folder whose files changed holds another encoder, whatever it is called."""
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"first")
+    encoder = Seen(str(folder))
+    options = {"encoder": encoder, "cache": tmp_path / "cache", **QUICK}
+    isost.tl.histology_features(image, PLACES, **options)
+    isost.tl.histology_features(image, PLACES, **options)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    (folder / "weights").write_bytes(b"trained on")
+    isost.tl.histology_features(image, PLACES, **options)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", [None, 7])
 def test_a_cache_needs_a_name(image: np.ndarray, tmp_path: Path, name: Any) -> None:
     with pytest.raises(ValueError, match=r"encoder: expected a name, .*found none.*Next: .*encoder.name = "):
