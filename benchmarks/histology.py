@@ -20,7 +20,8 @@ lie in one frame by their centres of mass; nothing else is registered.
   as they are in the stack.
 - phantom: slides with planted links of genes to morphology (`isost.datasets.phantom_slide`); the model of one slide
   tells others, one of which is stained otherwise. By what genes follow.
-- many: 60,000 nuclei on a slide of 4 mm: minutes of features and of prediction, and the peak memory of the process.
+- many: 60,000 points on a slide of 4 mm: minutes of features, and of prediction by a model of 200 genes, and the peak
+  memory of the process.
 """
 
 from __future__ import annotations
@@ -319,7 +320,7 @@ def phantom(_data: None, seeds: int) -> list[dict[str, Any]]:
 
 
 def many(_data: None, _seeds: int) -> list[dict[str, Any]]:
-    small = isost.datasets.phantom_slide(n_cells=900, side=600)
+    small = isost.datasets.phantom_slide(n_cells=900, n_genes=200, side=600)
     tile = np.asarray(small["he_image"].data).transpose(1, 2, 0)
     times = -(-SIDE_MANY // len(tile))
     image = np.tile(tile, (times, times, 1))
