@@ -48,7 +48,7 @@ def save_parts(parts: Parts, path: str | os.PathLike[str], *, overwrite: bool) -
     Raises
     ------
     FileExistsError
-        If `path` exists, unless `overwrite` is given and it is a saved reconstruction.
+        If `path` exists, unless `overwrite` is given and it is a saved fit.
     OSError
         If writing fails; what was at `path` is still there.
     """
@@ -79,7 +79,7 @@ def write_folder(
     target = check_target(path, overwrite=overwrite)
     if target.exists() and not (target / HEADER).is_file():
         raise FileExistsError(
-            f"Expected a saved reconstruction to overwrite, found {target} without {HEADER}. Next: choose another path."
+            f"Expected a saved fit to overwrite, found {target} without {HEADER}. Next: choose another path."
         )
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     text = json.dumps(header | {"sha256": sums}, indent=1, allow_nan=True).encode()
@@ -138,8 +138,8 @@ def _read_header(folder: Path, files: tuple[str, ...], form: str, newest: int) -
     if not folder.is_dir():
         found = f"a file: {folder}" if folder.exists() else f"none at {folder}"
         raise FileNotFoundError(
-            f"Expected the folder of a saved reconstruction, found {found}. Next: check the path; "
-            "Reconstruction.save(path) writes one."
+            f"Expected the folder of a saved fit, found {found}. Next: check the path; "
+            f"{form.removeprefix('isost.')}.save(path) writes one."
         )
     try:
         header = json.loads(_read_bytes(folder / HEADER, files))
@@ -147,7 +147,7 @@ def _read_header(folder: Path, files: tuple[str, ...], form: str, newest: int) -
         raise damaged(folder / HEADER, str(error)) from error
     if not isinstance(header, dict) or header.get("format") != form:
         raise ValueError(
-            f"Expected the folder of a saved reconstruction, found another {HEADER} in {folder}. Next: check the path."
+            f"Expected the folder of a saved fit, found another {HEADER} in {folder}. Next: check the path."
         )
     version = header.get("format_version")
     if not isinstance(version, int):
@@ -165,13 +165,12 @@ def _read_bytes(path: Path, files: tuple[str, ...]) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Expected {HEADER}, {', '.join(files)} in a saved reconstruction, found no {path.name} in {path.parent}. "
-            f"{_REMEDY}."
+            f"Expected {HEADER}, {', '.join(files)} in a saved fit, found no {path.name} in {path.parent}. {_REMEDY}."
         ) from error
 
 
 def damaged(path: Path, found: str) -> ValueError:
-    return ValueError(f"Expected an undamaged saved reconstruction, found {path} damaged: {found}. {_REMEDY}.")
+    return ValueError(f"Expected an undamaged saved fit, found {path} damaged: {found}. {_REMEDY}.")
 
 
 def _model_bytes(model: SDEModel) -> bytes:

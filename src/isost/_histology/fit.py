@@ -101,21 +101,11 @@ def fit_histology(
             x, on, data.expression if components is None else components.scores, fold, data, options,
             generator=generator, device=device, progress=progress, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
-    expected, expressed = np.empty_like(data.expression), np.empty_like(data.expression)
-    for number in np.unique(fold):
-        held = fold == number
-        rows = seen(fold, number, data.slide, data.coords)
-        one = None if components is None else components.learned_on(rows, data.expression, section)
-        own = _slope(level, components, ~held)
-        expected[held], expressed[held], _ = told(None if gate is None else gate[held], level[held], one, own, None)
-    levelled = _levelled(expected, data.expression, fold, data)
+    expected, expressed = _held_out(gate, level, components, fold, data, section)
     if gate is None:
-        calls = find_calls(levelled, on)
-        for number in np.unique(fold):
-            held = fold == number
-            expressed[held] = find_calls(levelled[~held], on[~held]).probability(levelled[held])
+        calls = find_calls(_levelled(expected, data.expression, fold, data), on)
     if len(np.unique(data.slide)) < FEWEST_SECTIONS:
-        expected = levelled
+        expected = _levelled(expected, data.expression, fold, data)
     known = find_known(x, fold, seed)
     info = {
         "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1,
@@ -127,6 +117,25 @@ def fit_histology(
         find_noise(expected, data.expression),
         accuracy_of(expected, _levelled(expressed, on, fold, data), data.expression, data.slide), history, info,
     )  # fmt: skip
+
+
+def _held_out(
+    gate: np.ndarray | None, level: np.ndarray, components: Components | None, fold: np.ndarray, data: Measured,
+    section: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Tell each fold by what the others taught: expected expression, and the probability that there is some."""
+    expected, expressed = np.empty_like(data.expression), np.empty_like(data.expression)
+    for number in np.unique(fold):
+        held, rows = fold == number, seen(fold, number, data.slide, data.coords)
+        one = None if components is None else components.learned_on(rows, data.expression, section)
+        own = _slope(level, components, ~held)
+        expected[held], expressed[held], _ = told(None if gate is None else gate[held], level[held], one, own, None)
+    if gate is None:
+        levelled, on = _levelled(expected, data.expression, fold, data), data.expression > 0
+        for number in np.unique(fold):
+            held = fold == number
+            expressed[held] = find_calls(levelled[~held], on[~held]).probability(levelled[held])
+    return expected, expressed
 
 
 def _slope(level: np.ndarray, components: Components | None, rows: np.ndarray) -> np.ndarray:

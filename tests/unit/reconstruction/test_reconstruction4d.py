@@ -355,7 +355,7 @@ def test_existing_path(both: Reconstruction4D, saved: Path) -> None:
 def test_overwrite_replaces_nothing_but_a_reconstruction(both: Reconstruction4D, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
-    with pytest.raises(FileExistsError, match="Expected a saved reconstruction to overwrite"):
+    with pytest.raises(FileExistsError, match="Expected a saved fit to overwrite"):
         both.save(tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "cat.png").exists()
 
@@ -407,5 +407,5 @@ def test_header_that_does_not_fit(saved: Path, missing: str) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Expected the folder of a saved reconstruction, found none at"):
+    with pytest.raises(FileNotFoundError, match="Expected the folder of a saved fit, found none at"):
         Reconstruction4D.load(tmp_path / "nowhere")

@@ -56,7 +56,7 @@ def test_existing_path(fitted: Reconstruction, tmp_path: Path) -> None:
 def test_overwrite_replaces_nothing_but_a_reconstruction(fitted: Reconstruction, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
-    with pytest.raises(FileExistsError, match="Expected a saved reconstruction to overwrite"):
+    with pytest.raises(FileExistsError, match="Expected a saved fit to overwrite"):
         fitted.save(tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "cat.png").exists()
 
@@ -94,7 +94,7 @@ def rewrite_header(folder: Path, **changes: object) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Expected the folder of a saved reconstruction, found none at"):
+    with pytest.raises(FileNotFoundError, match="Expected the folder of a saved fit, found none at"):
         Reconstruction.load(tmp_path / "nowhere")
     (tmp_path / "fit.py").touch()
     with pytest.raises(FileNotFoundError, match="found a file: .*fit.py. Next: check the path"):
