@@ -16,7 +16,7 @@ import isost
 TUTORIALS = sorted((Path(__file__).parents[2] / "tutorials").glob("*.ipynb"))
 DATA = {"hypothalamus": "merfish_hypothalamus.h5ad"}  # in the folder that ISOST_DATA_DIR names
 
-MADE = ("histology",)  # run on made tissue here; real slides take ten minutes
+MADE = ("histology",)  # run on made tissue here; real slides take minutes
 
 
 def quickstart(names: dict[str, Any]) -> None:
