@@ -112,8 +112,7 @@ class HistologyModel:
             ``"sd"``: standard deviation of measured about expected values; ``"lower"``, ``"upper"`` with `interval`.
             ``obs`` as in `features`, and ``out_of_distribution``: distance to the nearest cells of the fit, in units of
             what 95 % of these have among each other; above 1, doubt what is told. ``var``: `accuracy`. ``obsm`` as in
-            `features`.
-            ``uns["histology"]``: as in `features`, with ``trust`` and ``method``.
+            `features`. ``uns["histology"]``: as in `features`, with ``trust`` and ``method``.
 
         Raises
         ------
