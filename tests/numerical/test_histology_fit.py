@@ -21,7 +21,6 @@ from isost._histology.accuracy import accuracy_of, trust_in
 from isost._histology.network import DualOutput, NetworkOptions, train_network
 from isost._histology.noise import find_calls, find_noise
 from isost._histology.ridge import PENALTIES, ridge_path
-from isost._histology.scale import FeatureScale
 from isost._histology.split import folds_of, seen
 from isost.metrics import bin_side
 
@@ -47,12 +46,6 @@ def drawn(n: int = 120, d: int = 6, r: int = 3, seed: int = 0) -> tuple[np.ndarr
     x = draw.normal(size=(n, d)).astype(np.float32)
     noise = draw.normal(size=(n, r)) * np.array([0.05, 0.5, 5.0])[:r]
     return x, np.sin(x[:, :r]) + noise
-
-
-def measured_of(x: np.ndarray, slide: np.ndarray, coords: np.ndarray, n_genes: int = 2) -> room.Measured:
-    scale = FeatureScale([f"f{k}" for k in range(x.shape[1])], ["0"], np.zeros((1, x.shape[1])), np.ones(1))
-    zero = np.zeros((len(x), n_genes), dtype=np.float32)
-    return room.Measured(scale, x, coords, slide, coords, None, zero, list("ab"), zero)
 
 
 def test_ridge_with_all_cells_as_landmarks_is_exact() -> None:
@@ -83,7 +76,8 @@ def test_each_component_has_the_penalty_that_tells_held_out_tissue_best() -> Non
     coords = np.random.default_rng(2).uniform(0, 2000, (240, 2))
     slide = np.zeros(240, dtype=int)
     fold = folds_of(slide, coords)
-    found, held_out = room._ridges(x, scores, fold, measured_of(x, slide, coords), 0, progress=False)
+    trained = [seen(fold, number, slide, coords) for number in range(int(fold.max()) + 1)]
+    found, held_out = room._ridges(x, scores, fold, trained, 0, progress=False)
     told = np.empty((len(PENALTIES), *scores.shape))
     for held in range(4):
         rows = seen(fold, held, slide, coords)

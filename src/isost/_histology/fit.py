@@ -86,6 +86,7 @@ def fit_histology(
     seed = int(rng.integers(2**31))
     x, section = data.x, data.slide if data.scale.slides else None
     fold = folds_of(data.slide, data.coords)
+    trained = [seen(fold, number, data.slide, data.coords) for number in range(int(fold.max()) + 1)]
     components = None
     if options.method != "prts":
         components = find_components(data.whole, data.expression, section, options.n_components, rng)
@@ -95,17 +96,17 @@ def fit_histology(
     ridge, calls, gate = None, None, None
     if options.method == "ridge":
         assert components is not None
-        ridge, level = _ridges(x, components.scores, fold, data, seed, progress=progress)
+        ridge, level = _ridges(x, components.scores, fold, trained, seed, progress=progress)
     else:
         networks, history, gate, level = _networks(
-            x, on, data.expression if components is None else components.scores, fold, data, options,
+            x, on, data.expression if components is None else components.scores, fold, trained, data, options,
             generator=generator, device=device, progress=progress, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
-    expected, expressed = _held_out(gate, level, components, fold, data, section)
+    expected, expressed = _held_out(gate, level, components, fold, trained, data, section)
     if gate is None:
-        calls = find_calls(_levelled(expected, data.expression, fold, data), on)
+        calls = find_calls(_levelled(expected, data.expression, fold, trained), on)
     if len(np.unique(data.slide)) < FEWEST_SECTIONS:
-        expected = _levelled(expected, data.expression, fold, data)
+        expected = _levelled(expected, data.expression, fold, trained)
     known = find_known(x, fold, seed)
     info = {
         "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1,
@@ -115,23 +116,23 @@ def fit_histology(
         data.genes, data.scale, known, components, networks, ridge,
         _slope(level, components, np.ones(len(x), dtype=bool)), calls,
         find_noise(expected, data.expression),
-        accuracy_of(expected, _levelled(expressed, on, fold, data), data.expression, data.slide), history, info,
+        accuracy_of(expected, _levelled(expressed, on, fold, trained), data.expression, data.slide), history, info,
     )  # fmt: skip
 
 
 def _held_out(
-    gate: np.ndarray | None, level: np.ndarray, components: Components | None, fold: np.ndarray, data: Measured,
-    section: np.ndarray | None,
+    gate: np.ndarray | None, level: np.ndarray, components: Components | None, fold: np.ndarray,
+    trained: list[np.ndarray], data: Measured, section: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Tell each fold by what the others taught: expected expression, and the probability that there is some."""
     expected, expressed = np.empty_like(data.expression), np.empty_like(data.expression)
     for number in np.unique(fold):
-        held, rows = fold == number, seen(fold, number, data.slide, data.coords)
+        held, rows = fold == number, trained[number]
         one = None if components is None else components.learned_on(rows, data.expression, section)
         own = _slope(level, components, ~held)
         expected[held], expressed[held], _ = told(None if gate is None else gate[held], level[held], one, own, None)
     if gate is None:
-        levelled, on = _levelled(expected, data.expression, fold, data), data.expression > 0
+        levelled, on = _levelled(expected, data.expression, fold, trained), data.expression > 0
         for number in np.unique(fold):
             held = fold == number
             expressed[held] = find_calls(levelled[~held], on[~held]).probability(levelled[held])
@@ -147,7 +148,7 @@ def _slope(level: np.ndarray, components: Components | None, rows: np.ndarray) -
     return np.clip(along / np.maximum((found**2).sum(axis=0), 1e-12), 0, 1)
 
 
-def _levelled(expected: np.ndarray, measured: np.ndarray, fold: np.ndarray, data: Measured) -> np.ndarray:
+def _levelled(expected: np.ndarray, measured: np.ndarray, fold: np.ndarray, trained: list[np.ndarray]) -> np.ndarray:
     """Move what was told of each fold from the mean of what was trained on to that of all cells.
 
     The mean of the rest is low where that of the fold is high: of blocks of one slide, that reads as a negative
@@ -155,18 +156,18 @@ def _levelled(expected: np.ndarray, measured: np.ndarray, fold: np.ndarray, data
     """
     levelled, whole = expected.copy(), measured.mean(axis=0)
     for number in np.unique(fold):
-        held, rows = fold == number, seen(fold, number, data.slide, data.coords)
+        held, rows = fold == number, trained[number]
         levelled[held] = np.maximum(expected[held] + (whole - measured[rows].mean(axis=0)), 0)
     return levelled
 
 
 def _ridges(
-    x: np.ndarray, scores: np.ndarray, fold: np.ndarray, data: Measured, seed: int, *, progress: bool
+    x: np.ndarray, scores: np.ndarray, fold: np.ndarray, trained: list[np.ndarray], seed: int, *, progress: bool
 ) -> tuple[Ridge, np.ndarray]:
     """Fit with the penalty that is best for each component on held-out tissue, and what is told of that."""
     held = np.empty((len(PENALTIES), *scores.shape))
     for number in tqdm(np.unique(fold), desc="fit_histology", unit="fold", disable=not progress):
-        rows = seen(fold, number, data.slide, data.coords)
+        rows = trained[number]
         path = ridge_path(x[rows], scores[rows], PENALTIES, seed)
         near = kernel(x[fold == number], path[0].landmarks)  # the same for all penalties
         for place, one in enumerate(path):
@@ -179,8 +180,9 @@ def _ridges(
 
 
 def _networks(
-    x: np.ndarray, on: np.ndarray, level: np.ndarray, fold: np.ndarray, data: Measured, options: FitOptions, *,
-    generator: torch.Generator, device: torch.device, progress: bool, checkpoint: Path | None, resume: bool,
+    x: np.ndarray, on: np.ndarray, level: np.ndarray, fold: np.ndarray, trained: list[np.ndarray], data: Measured,
+    options: FitOptions, *, generator: torch.Generator, device: torch.device, progress: bool,
+    checkpoint: Path | None, resume: bool,
 ) -> tuple[list[DualOutput], list[dict[str, list[float]]], np.ndarray, np.ndarray]:  # fmt: skip
     """Train a network, or several, with each fold held out; what they tell of that, on average."""
     tensors = torch.from_numpy(x), torch.from_numpy(on), torch.from_numpy(level.astype(np.float32))
@@ -195,7 +197,7 @@ def _networks(
             held = number // n_networks
             folder = None if checkpoint is None else checkpoint / f"network_{number}"
             kept = Checkpoint(folder, identity | {"seed": seed}, resume=resume)
-            one, losses = _trained(kept, tensors, seen(fold, held, data.slide, data.coords),
+            one, losses = _trained(kept, tensors, trained[held],
                                    np.flatnonzero(fold == held), options, seed, device, bar.update)  # fmt: skip
             bar.update(options.network.epochs - len(losses["trained"]))
             rows = fold == held

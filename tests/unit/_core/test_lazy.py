@@ -95,7 +95,8 @@ def test_no_block_holds_everything(on_disk: AnnData, monkeypatch: pytest.MonkeyP
             seen.append(block.shape[0])
             yield rows, block
 
-    for module in ("isost._core.expression", "isost.pp._embed", "isost._core.remainder", "isost._core.decoder"):
+    modules = ("_core.expression", "pp._embed", "pp._decompose", "_core.remainder", "_core.decoder")
+    for module in (f"isost.{name}" for name in modules):
         monkeypatch.setattr(f"{module}.row_blocks", look)
     embed(on_disk, n_comps=4)
     read_stack(on_disk)

@@ -53,8 +53,8 @@ def test_components_are_those_of_float64_in_blocks_too(make_stack, monkeypatch, 
 def test_lanczos_steps_find_what_the_covariance_has(adata, monkeypatch):
     few = adata.copy()
     isost.pp.embed(few, n_comps=4)
-    monkeypatch.setattr("isost.pp._embed.COVARIANCE_GENES_SPARSE", 0)
-    monkeypatch.setattr("isost.pp._embed.LANCZOS_COST", 0)
+    monkeypatch.setattr("isost.pp._decompose.COVARIANCE_GENES_SPARSE", 0)
+    monkeypatch.setattr("isost.pp._decompose.LANCZOS_COST", 0)
     isost.pp.embed(adata, n_comps=4, rng=0)
     np.testing.assert_allclose(adata.varm["PCs"], few.varm["PCs"], atol=1e-4)
     np.testing.assert_allclose(adata.obsm["X_pca"], few.obsm["X_pca"], atol=1e-3)
