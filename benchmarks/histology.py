@@ -12,12 +12,15 @@ lie in one frame by their centres of mass; nothing else is registered.
   (chosen with hindsight), and, without images, Gaussian kernel means over the two neighbouring sections or over all
   others, at the best of three widths (hindsight too). Coverage: of 90 % intervals. Halves: r
   between what two random halves of the counts of a section say.
-- together: prediction and neighbours w x p + (1 - w) x n, w measured on the training sections (`model.trust`).
+- together: prediction and neighbours w x p + (1 - w) x n, w measured on the training sections (`model.trust`); and the
+  prediction of a model that is told where a spot lies (`use_positions=True`).
+- known: how much there is to tell. Nine tenths of the spots of a section are measured as well, and the last tenth is
+  told, in turn, from these, the other four sections and H&E.
 - parts: of the features those of the spot itself (local), and those of its surroundings (global).
 - markers: the genes that `genes="markers"` chooses.
 - two: a model of C2 and C5 tells C3, C4 and C6; C3 from its measured neighbours only (C2 and C5), from its H&E only,
-  and from `isost.tl.fit` on a stack of the measured and the told sections: the mean field at its spots, and the spots
-  as they are in the stack.
+  from both by `use_positions=True`, and from `isost.tl.fit` on a stack of the measured and the told sections: the mean
+  field at its spots, and the spots as they are in the stack.
 - phantom: slides with planted links of genes to morphology (`isost.datasets.phantom_slide`); the model of one slide
   tells others, one of which is stained otherwise. By what genes follow.
 - many: 60,000 points on a slide of 4 mm: minutes of features, and of prediction by a model of 200 genes, and the peak
@@ -27,6 +30,7 @@ lie in one frame by their centres of mass; nothing else is registered.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -226,8 +230,33 @@ def together(data: Data, seeds: int) -> list[dict[str, Any]]:
                 both = model.trust * (told - told.mean(axis=0)) + (1 - model.trust) * around
                 add(each, f"both, {width} um", score(both, y))
             add(each, "trust", model.trust)
+            for method in ("network", "ridge"):
+                placed = one.fit(rng=seed, method=method, use_positions=True)
+                add(each, f"{method} with positions", score(placed.predict(one.own, positions=one.place).X, y))
         for name, values in each.items():
             add(found, name, float(np.mean(values)))
+    return rows_of(found)
+
+
+def known(data: Data, seeds: int) -> list[dict[str, Any]]:
+    found: dict[str, list[float]] = {}
+    for one, method in itertools.product(held_out(data), ("network", "ridge")):
+        genes = one.fit(method="ridge").genes
+        scores = []
+        for seed in range(seeds):
+            part = np.random.default_rng(seed).permutation(one.counts.n_obs) % 10
+            told = np.empty((one.counts.n_obs, len(genes)))
+            for number in range(10):
+                train = ad.concat([one.train, one.counts[part != number]])
+                model = isost.tl.fit_histology(
+                    train, data.features, genes=genes, method=method, section_key="section", use_positions=True,
+                    rng=seed, progress=False,
+                )  # fmt: skip
+                rows = part == number
+                own = model.predict(one.own[rows], positions=one.place[rows], like=one.name)
+                told[rows] = own[:, genes].X
+            scores.append(score(told, one.measured(genes)))
+        add(found, f"{method} with positions, nine tenths measured", float(np.mean(scores)))
     return rows_of(found)
 
 
@@ -280,6 +309,9 @@ def two(data: Data, seeds: int) -> list[dict[str, Any]]:
             part.X = logged(measured).loc[part.obs_names, model.genes].to_numpy()
             known[name] = part
         records.append({"seed": seed, "C3 from": "H&E", "r": score(told[WANTED].X, y), "trust": model.trust})
+        placed = isost.tl.fit_histology(measured, taken, section_key="section", use_positions=True, rng=seed,
+                                        progress=False).predict(data.features[WANTED], positions=place)  # fmt: skip
+        records.append({"seed": seed, "C3 from": "H&E with positions", "r": score(placed[:, model.genes].X, y)})
         for how, stack in (("neighbours", known), ("both", known | told)):
             adata = isost.pp.stack_sections(stack, z={name: Z[name] for name in stack})
             isost.pp.embed(adata, n_comps=20)
@@ -341,8 +373,8 @@ def many(_data: None, _seeds: int) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Callable[[Any, int], list[dict[str, Any]]]] = {
-    "phantom": phantom, "many": many, "sections": sections, "together": together, "parts": parts, "markers": markers,
-    "two": two,
+    "phantom": phantom, "many": many, "sections": sections, "together": together, "known": known, "parts": parts,
+    "markers": markers, "two": two,
 }  # fmt: skip
 OF_NOTHING = ("phantom", "many")
 

@@ -14,7 +14,7 @@ from anndata import AnnData
 from isost._core.checks import show
 from isost._core.fit import choose_device
 from isost._core.requests import as_number
-from isost._histology.measured import check_features, slides_of
+from isost._histology.measured import check_features, read_positions, slides_of
 from isost._histology.model import Histology
 from isost._histology.scale import FEWEST, FeatureScale, find_scale
 from isost._histology.store import load_histology, save_histology
@@ -81,8 +81,9 @@ class HistologyModel:
         return float(self.fitted.info["trust"])
 
     def predict(
-        self, features: AnnData, *, slide_key: str | None = None, like: str | None = None,
-        interval: float | None = None, layers: Sequence[str] = LAYERS, device: str | torch.device | None = None,
+        self, features: AnnData, *, positions: str | np.ndarray | None = None, slide_key: str | None = None,
+        like: str | None = None, interval: float | None = None, layers: Sequence[str] = LAYERS,
+        device: str | torch.device | None = None,
     ) -> AnnData:  # fmt: skip
         """Tell the expression of cells by the features of their slide.
 
@@ -93,6 +94,9 @@ class HistologyModel:
         ----------
         features
             Of `isost.tl.histology_features`, made like those of the fit.
+        positions
+            (n, 2) µm, or (n, 3), in the frame that the slides of the fit share, or their key in ``features.obsm``; only
+            where it was fitted with ``use_positions``.
         slide_key
             Column of ``features.obs`` that tells slides apart. None: one slide.
         like
@@ -111,14 +115,15 @@ class HistologyModel:
             the gene is found; ``"level"``: expression where it is, X over that probability (of 0.01 at the least);
             ``"sd"``: standard deviation of measured about expected values; ``"lower"``, ``"upper"`` with `interval`.
             ``obs`` as in `features`, and ``out_of_distribution``: distance to the nearest cells of the fit, in units of
-            what 95 % of these have among each other; above 1, doubt what is told. ``var``: `accuracy`. ``obsm`` as in
-            `features`. ``uns["histology"]``: as in `features`, with ``trust`` and ``method``.
+            what 95 % of these have among each other, or distance to the nearest position of the fit in units of
+            ``params["position_width"]`` where that is larger; above 1, doubt what is told. ``var``: `accuracy`.
+            ``obsm`` as in `features`. ``uns["histology"]``: as in `features`, with ``trust`` and ``method``.
 
         Raises
         ------
         TypeError, ValueError
-            If `features` were made otherwise, a slide has too few cells to tell its stains by, or an option is
-            impossible.
+            If `features` were made otherwise, a slide has too few cells to tell its stains by, positions are missing
+            or not asked for, or an option is impossible.
 
         Examples
         --------
@@ -133,6 +138,7 @@ class HistologyModel:
         fitted = self.fitted
         check_features(features)
         x, scale, slide = self._read(features, slide_key, like)
+        place = read_positions(positions, features, wanted=fitted.positions is not None)
         several = isinstance(layers, Iterable) and not isinstance(layers, str)
         unknown = [name for name in layers if name not in LAYERS] if several else [layers]
         if unknown:
@@ -146,7 +152,8 @@ class HistologyModel:
         more = {name: np.empty(shape, dtype=np.float32) for name in names}
         for start in range(0, len(x), _ROWS):
             rows = slice(start, start + _ROWS)
-            found = fitted.predict(scale.scaled(x[rows], slide[rows]), where)
+            at = None if place is None else place[rows]
+            found = fitted.predict(scale.scaled(x[rows], slide[rows]), at, where)
             expected[rows], strangeness[rows] = found.expected, found.strangeness
             parts = {"expressed": found.expressed, "level": found.level}
             if "sd" in names:

@@ -18,9 +18,10 @@ from isost._core.checkpoint import Checkpoint, clear
 from isost._core.random import numpy_generator
 from isost._histology.accuracy import accuracy_of, trust_in
 from isost._histology.genes import Components, find_components
-from isost._histology.model import Histology, told
+from isost._histology.model import Histology, inputs, told
 from isost._histology.network import NETWORKS, DualOutput, NetworkOptions, network_found, train_network
 from isost._histology.noise import find_calls, find_noise
+from isost._histology.positions import Positions
 from isost._histology.ridge import PENALTIES, Ridge, kernel, ridge_path
 from isost._histology.scale import FeatureScale, find_known
 from isost._histology.split import FEWEST_SECTIONS, folds_of, seen
@@ -40,6 +41,8 @@ class Measured:
         (n,) numbers.
     place, depth
         (n, 2) in the frame that slides share, and (S,) how deep they lie in it, or None.
+    positions
+        Whose features of `place` are inputs beside `x`; None: they are not.
     whole
         (n, all genes) log1p.
     genes, expression
@@ -55,6 +58,7 @@ class Measured:
     whole: Any
     genes: list[str]
     expression: np.ndarray
+    positions: Positions | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def fit_histology(
     """Fit, and measure on held-out tissue how well it tells."""
     rng = numpy_generator(generator)
     seed = int(rng.integers(2**31))
-    x, section = data.x, data.slide if data.scale.slides else None
+    x = inputs(data.x, data.place, data.positions)
+    section = data.slide if data.scale.slides else None
     fold = folds_of(data.slide, data.coords)
     trained = [seen(fold, number, data.slide, data.coords) for number in range(int(fold.max()) + 1)]
     components = None
@@ -107,16 +112,17 @@ def fit_histology(
         calls = find_calls(_levelled(expected, data.expression, fold, trained), on)
     if len(np.unique(data.slide)) < FEWEST_SECTIONS:
         expected = _levelled(expected, data.expression, fold, trained)
-    known = find_known(x, fold, seed)
+    known = find_known(data.x, fold, seed)
     info = {
         "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1,
         "trust": trust_in(expected, data.expression, data.place, data.slide, data.depth, fold),
     }  # fmt: skip
     return Histology(
-        data.genes, data.scale, known, components, networks, ridge,
+        data.genes, data.scale, known, None if components is None else components.without_cells(), networks, ridge,
         _slope(level, components, np.ones(len(x), dtype=bool)), calls,
         find_noise(expected, data.expression),
-        accuracy_of(expected, _levelled(expressed, on, fold, trained), data.expression, data.slide), history, info,
+        accuracy_of(expected, _levelled(expressed, on, fold, trained), data.expression, data.slide),
+        data.positions, history, info,
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class Components:
     loadings
         (G, r).
     scores
-        (n, r) float32, of the cells of the fit; centred in each section.
+        (n, r) float32, of the cells of the fit, centred in each section; none of them once it is over.
     """
 
     mean: np.ndarray
@@ -46,6 +46,10 @@ class Components:
     def decode(self, scores: np.ndarray) -> np.ndarray:
         """(n, G) float32 log1p, no less than 0."""
         return np.maximum(scores @ self.loadings.T + self.mean, 0).astype(np.float32)
+
+    def without_cells(self) -> Components:
+        """Leave the scores out, which a prediction does not ask for."""
+        return Components(self.mean, self.loadings, self.scores[:0])
 
     def learned_on(self, rows: np.ndarray, expression: np.ndarray, section: np.ndarray | None) -> Components:
         """Mean and loadings of some rows only, so that others are held out."""

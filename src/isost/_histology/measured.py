@@ -16,6 +16,7 @@ from isost._core.expression import expression_of, summarise
 from isost._core.normalise import Normalisation, choose_normalisation, lognormal
 from isost._histology.fit import Measured
 from isost._histology.genes import choose_genes
+from isost._histology.positions import find_positions
 from isost._histology.scale import FEWEST, FeatureScale, find_scale
 from isost._logging import logger
 
@@ -114,7 +115,8 @@ def slides_of(
 
 def read_measured(
     adata: AnnData, features: Any, *, genes: str | Sequence[str], n_genes: int, section_key: str | None,
-    spatial_key: str, layer: str | None, by_slide: bool, seed: int,
+    spatial_key: str, layer: str | None, by_slide: bool, seed: int, use_positions: bool = False,
+    position_width: float | None = None,
 ) -> tuple[Measured, Normalisation]:  # fmt: skip
     """Match cells by name; log-normalise, counts to 10,000; scale features by all cells of a slide.
 
@@ -152,8 +154,15 @@ def read_measured(
     if not (expression.std(axis=0) > 0).any():
         raise ValueError("adata.X: expected genes that vary, found none among those chosen. Next: look at adata.X.")
     coords = np.asarray(described.obsm["spatial"], dtype=np.float64)[row[rows]]
+    if use_positions and (spatial_key not in adata.obsm or int(slide.max()) == 0):
+        found = "one slide" if spatial_key in adata.obsm else f"no adata.obsm[{spatial_key!r}]"
+        raise ValueError(
+            f"use_positions: expected positions in adata.obsm[{spatial_key!r}], in the frame that two slides or more "
+            f"share, found {found}. Next: name them by spatial_key=, slides by section_key=, or leave it out."
+        )
     place, depth = _places(adata[rows], spatial_key, coords, slide)
-    return Measured(scale, x, coords, slide, place, depth, logged, chosen, expression), how
+    positions = find_positions(place, position_width) if use_positions else None
+    return Measured(scale, x, coords, slide, place, depth, logged, chosen, expression, positions), how
 
 
 def _scale_of(
@@ -206,3 +215,30 @@ def _places(
         depth = np.array([np.median(values[slide == k, 2]) for k in range(int(slide.max()) + 1)])
         depth = depth if len(np.unique(depth)) == len(depth) else None
     return values[:, :2], depth
+
+
+def read_positions(positions: Any, features: AnnData, *, wanted: bool) -> np.ndarray | None:
+    """(n, 2) positions in the frame of the fit: given, or by their key in ``features.obsm``; None where none count.
+
+    Raises
+    ------
+    ValueError
+        If they are missing, not wanted, or not finite (n, 2) or (n, 3).
+    """
+    if not wanted:
+        if positions is not None:
+            raise ValueError("positions: expected none, as the model was fitted without them, found some. Next: leave "
+                             "them out, or isost.tl.fit_histology(..., use_positions=True).")  # fmt: skip
+        return None
+    shape = f"({features.n_obs}, 2) finite µm in the frame that the slides of the fit share"
+    if positions is None or (isinstance(positions, str) and positions not in features.obsm):
+        found = "none" if positions is None else f"{positions!r}, and in features.obsm {show(features.obsm)}"
+        raise ValueError(f"positions: expected {shape}, or their key, found {found}. Next: positions=, those of "
+                         "aligned cells.")  # fmt: skip
+    values = to_numbers(features.obsm[positions] if isinstance(positions, str) else positions)
+    if (isinstance(values, list) or values.ndim != 2 or values.shape[0] != features.n_obs
+            or values.shape[1] not in (2, 3) or not np.isfinite(values).all()):  # fmt: skip
+        found = f"shape {values.shape}" if hasattr(values, "shape") else type(positions).__name__
+        raise ValueError(f"positions: expected {shape}, found others ({found}). Next: give each cell of features its x "
+                         "and y.")  # fmt: skip
+    return values[:, :2]

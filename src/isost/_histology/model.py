@@ -11,6 +11,7 @@ import torch
 from isost._histology.genes import Components
 from isost._histology.network import DualOutput, network_found
 from isost._histology.noise import Calls, Noise
+from isost._histology.positions import Positions
 from isost._histology.ridge import Ridge
 from isost._histology.scale import FeatureScale, Known
 
@@ -45,6 +46,8 @@ class Histology:
         Of ridge regression; networks say themselves what is expressed.
     accuracy
         Columns (G,) of `isost.HistologyModel.accuracy`.
+    positions
+        Where it was told by positions too.
     info
         JSON-able.
     """
@@ -59,17 +62,26 @@ class Histology:
     calls: Calls | None
     noise: Noise
     accuracy: dict[str, np.ndarray]
+    positions: Positions | None = None
     history: list[dict[str, list[float]]] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
 
-    def predict(self, x: np.ndarray, device: torch.device) -> Predicted:
-        """Tell expression by scaled features (n, d)."""
+    def predict(self, x: np.ndarray, place: np.ndarray | None, device: torch.device) -> Predicted:
+        """Tell expression by scaled features (n, d), and positions (n, 2) where these are inputs."""
+        seen, strangeness = inputs(x, place, self.positions), self.known.strangeness(x)
+        if self.positions is not None and place is not None:
+            strangeness = np.maximum(strangeness, self.positions.away(place))
         if self.ridge is not None:
-            gate, level = None, self.ridge.predict(x)
+            gate, level = None, self.ridge.predict(seen)
         else:
-            found = [network_found(network, x, device) for network in self.networks]
+            found = [network_found(network, seen, device) for network in self.networks]
             gate, level = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
-        return Predicted(*told(gate, level, self.components, self.slope, self.calls), self.known.strangeness(x))
+        return Predicted(*told(gate, level, self.components, self.slope, self.calls), strangeness)
+
+
+def inputs(x: np.ndarray, place: np.ndarray | None, positions: Positions | None) -> np.ndarray:
+    """Features, and beside them those of positions where these count: (n, d + b) float32."""
+    return x if positions is None or place is None else np.hstack([x, positions.features(place)])
 
 
 def told(

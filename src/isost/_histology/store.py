@@ -14,6 +14,7 @@ from isost._histology.genes import Components
 from isost._histology.model import Histology
 from isost._histology.network import DualOutput
 from isost._histology.noise import Calls, Noise
+from isost._histology.positions import Positions
 from isost._histology.ridge import Ridge
 from isost._histology.scale import FeatureScale, Known
 
@@ -26,6 +27,7 @@ _PARTS: dict[str, tuple[type, tuple[str, ...]]] = {
     "noise": (Noise, ("base", "slope", "least", "quantiles")),
     "known": (Known, ("mean", "axes", "places")),
     "scale": (FeatureScale, ("mean", "deviation")),
+    "positions": (Positions, ("centres", "mean", "deviation", "places")),
 }
 
 
@@ -43,6 +45,7 @@ def save_histology(fitted: Histology, params: dict[str, Any], path: str | os.Pat
         "format": FORMAT, "format_version": FORMAT_VERSION, "params": params, "info": fitted.info,
         "history": fitted.history, "networks": [network.config for network in fitted.networks],
         "slides": fitted.scale.slides, "usual": fitted.known.usual,
+        "width": None if fitted.positions is None else fitted.positions.width,
     }  # fmt: skip
     buffer = io.BytesIO()
     torch.save(states, buffer)
@@ -56,7 +59,7 @@ def load_histology(path: str | os.PathLike[str]) -> tuple[Histology, dict[str, A
     try:
         arrays = arrays_of(contents["histology.npz"])
         states = torch.load(io.BytesIO(contents["networks.pt"]), map_location="cpu", weights_only=True)
-        more: dict[str, list[Any]] = {"known": [float(header["usual"])]}
+        more: dict[str, list[Any]] = {"known": [float(header["usual"])], "positions": [header.get("width")]}
         before: dict[str, list[Any]] = {"scale": [arrays["features"].tolist(), list(header["slides"])]}
         parts: dict[str, Any] = {
             name: kind(*before.get(name, []), *(arrays[f"{name}.{column}"] for column in columns), *more.get(name, []))

@@ -34,6 +34,8 @@ def fit_histology(
     spatial_key: str = "spatial",
     layer: str | None = None,
     standardise: Literal["slide", "all"] = "slide",
+    use_positions: bool = False,
+    position_width: float | None = None,
     n_components: int = 20,
     n_networks: int = 1,
     hidden: Sequence[int] | None = None,
@@ -86,6 +88,12 @@ def fit_histology(
     standardise
         ``"slide"``: features and expression are those of a cell relative to the other cells of its slide, so that
         stains and whole sections may differ, and differences between slides are not told. ``"all"``: as they are.
+    use_positions
+        Tell expression by where a cell lies in that frame, too, and so by what other sections say of the place: for
+        aligned sections of one tissue, two or more, of which some were only stained. ``predict`` then asks for
+        positions. Features are heights of Gaussians on a grid over the tissue.
+    position_width
+        µm of these Gaussians, and between them. None: a tenth of the longer side of the tissue.
     n_components
         Of expression, but for ``"prts"``.
     n_networks
@@ -118,7 +126,7 @@ def fit_histology(
     ------
     TypeError, ValueError
         If `adata` or `features` are something else, share less than 40 cells, hold negative or missing values, slides
-        have too few cells, genes are missing, or an option is impossible.
+        have too few cells, genes are missing, there are no positions of two slides to use, or an option is impossible.
 
     Examples
     --------
@@ -137,6 +145,12 @@ def fit_histology(
         raise ValueError(
             "resume: expected the checkpoint of an interrupted fit, found none. Next: checkpoint='progress'."
         )
+    if position_width is not None:
+        if not use_positions:
+            raise ValueError("position_width: expected use_positions=True beside it, found False. Next: set it, or "
+                             "leave position_width out.")  # fmt: skip
+        if not 0 < as_number("position_width", position_width) < float("inf"):
+            raise ValueError(f"position_width: expected µm above 0, found {position_width!r}. Next: leave it out.")
     network = _network_options(
         method, hidden=hidden, dropout=dropout, learning_rate=learning_rate, weight_decay=weight_decay,
         batch_size=batch_size, epochs=epochs, patience=patience,
@@ -148,6 +162,7 @@ def fit_histology(
     data, how = read_measured(
         adata, features, genes=genes, n_genes=as_whole("n_genes", n_genes, 1), section_key=section_key,
         spatial_key=spatial_key, layer=layer, by_slide=standardise == "slide", seed=draw_seed(generator) % 2**31,
+        use_positions=bool(use_positions), position_width=None if position_width is None else float(position_width),
     )  # fmt: skip
     folder = None if checkpoint is None else Path(checkpoint).expanduser().absolute()
     fitted = fit_measured(
@@ -162,6 +177,7 @@ def fit_histology(
     params = {
         "method": method, "genes": genes if isinstance(genes, str) else "given", "standardise": standardise,
         "n_components": options.n_components, "n_networks": options.n_networks,
+        "position_width": None if data.positions is None else data.positions.width,
         "normalisation": how.to_uns(), "features": {name: _plain(made[name]) for name in _MADE if name in made},
     }  # fmt: skip
     model = HistologyModel(fitted, params)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from anndata import AnnData
 
+from isost._core.checks import show
 from isost._core.random import Rng
 from isost._histology.tiles import Encoder
 from isost.histology_model import LAYERS, HistologyModel
@@ -22,6 +24,7 @@ def predict_expression(
     spatial_key: str = "spatial",
     unit: Literal["pixel", "um"] = "pixel",
     radius: float | None = None,
+    positions: str | np.ndarray | None = None,
     like: str | None = None,
     interval: float | None = None,
     layers: Sequence[str] = LAYERS,
@@ -49,6 +52,9 @@ def predict_expression(
         See `isost.tl.histology_features`.
     radius
         µm of points. None: as in the fit.
+    positions
+        (n, 2) µm of the cells in the frame that the slides of the fit share, or, where `cells` is an AnnData, their key
+        in its ``obsm``; only where the model was fitted with ``use_positions``.
     like, interval, layers
         See `isost.HistologyModel.predict`.
     batch_size, cache
@@ -97,9 +103,15 @@ def predict_expression(
         )
     if radius is None and made.get("radius", 0) > 0:
         radius = float(made["radius"])
+    if isinstance(positions, str):
+        if not isinstance(cells, AnnData) or positions not in cells.obsm:
+            found = show(cells.obsm) if isinstance(cells, AnnData) else type(cells).__name__
+            raise ValueError(f"positions: expected a key of cells.obsm, found {positions!r} and {found}. Next: give "
+                             "positions (n, 2).")  # fmt: skip
+        positions = np.asarray(cells.obsm[positions])
     features = histology_features(
         image, cells, pixel_size=pixel_size, encoder=made["encoder"] if encoder is None else encoder,
         spatial_key=spatial_key, unit=unit, radius=radius, normalise_stain=bool(made["normalise_stain"]),
         batch_size=batch_size, cache=cache, device=device, rng=rng, progress=progress,
     )  # fmt: skip
-    return model.predict(features, like=like, interval=interval, layers=layers, device=device)
+    return model.predict(features, positions=positions, like=like, interval=interval, layers=layers, device=device)
