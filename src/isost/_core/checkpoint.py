@@ -43,6 +43,8 @@ class Checkpoint:
     ------
     FileExistsError
         If there is something and `resume` is False.
+    OSError
+        If the folder cannot be made, as where there is a file.
     ValueError
         If what is there belongs to another fit.
     """
@@ -52,7 +54,13 @@ class Checkpoint:
         self._saved = time.monotonic()
         if folder is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"checkpoint: expected a folder that can be made, found {folder}, which cannot ({error.strerror}). "
+                "Next: name another folder."
+            ) from error
         known = folder / _IDENTITY
         if known.exists():
             _check(known, identity, resume=resume)

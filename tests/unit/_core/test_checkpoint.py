@@ -105,3 +105,11 @@ def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     kept.put("coupling_0_1", {"target": np.zeros(1)})
     kept.keep(lambda: {"epoch": 1})
     assert kept.get("coupling_0_1") is None and kept.state() is None and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "network_0"])
+def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"checkpoint: expected a folder that can be made, found .*file.*Next"):
+        Checkpoint(tmp_path / "file" / below, {}, resume=False)
+    assert (tmp_path / "file").read_text() == "mine"
