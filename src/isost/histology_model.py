@@ -55,9 +55,11 @@ class HistologyModel:
         self.params = params
 
     def __repr__(self) -> str:
+        fitted = self.fitted
+        more = "" if fitted.positions is None else " and positions"
         return (
-            f"HistologyModel: {len(self.genes)} genes by {self.params['method']} from {len(self.fitted.scale.names)} "
-            f"features of {self.fitted.info['n_cells']} cells"
+            f"HistologyModel: {len(self.genes)} genes by {self.params['method']} from {len(fitted.scale.names)} "
+            f"features{more} of {fitted.info['n_cells']} cells"
         )
 
     @property
@@ -76,9 +78,13 @@ class HistologyModel:
         return pd.DataFrame(self.fitted.accuracy, index=pd.Index(self.fitted.genes, name="gene"))
 
     @property
-    def trust(self) -> float:
-        """Weight beside what neighbouring sections say, 0 to 0.95, as measured on held-out tissue, less its error."""
-        return float(self.fitted.info["trust"])
+    def trust(self) -> float | None:
+        """Weight beside what neighbouring sections say, 0 to 0.95, as measured on held-out tissue, less its error.
+
+        None where it was fitted with ``use_positions``: what is told then holds what these sections say.
+        """
+        trust = self.fitted.info["trust"]
+        return None if trust is None else float(trust)
 
     def predict(
         self, features: AnnData, *, positions: str | np.ndarray | None = None, slide_key: str | None = None,
@@ -95,8 +101,8 @@ class HistologyModel:
         features
             Of `isost.tl.histology_features`, made like those of the fit.
         positions
-            (n, 2) µm, or (n, 3), in the frame that the slides of the fit share, or their key in ``features.obsm``; only
-            where it was fitted with ``use_positions``.
+            (n, 2) µm, or (n, 3) whose depth is not used, in the frame that the slides of the fit share, or their key in
+            ``features.obsm``; only where it was fitted with ``use_positions``.
         slide_key
             Column of ``features.obs`` that tells slides apart. None: one slide.
         like
@@ -117,7 +123,8 @@ class HistologyModel:
             ``obs`` as in `features`, and ``out_of_distribution``: distance to the nearest cells of the fit, in units of
             what 95 % of these have among each other, or distance to the nearest position of the fit in units of
             ``params["position_width"]`` where that is larger; above 1, doubt what is told. ``var``: `accuracy`.
-            ``obsm`` as in `features`. ``uns["histology"]``: as in `features`, with ``trust`` and ``method``.
+            ``obsm`` as in `features`, and ``"positions"`` (n, 2) where these were given. ``uns["histology"]``: as in
+            `features`, with ``method``, ``use_positions``, and ``trust`` where there is one.
 
         Raises
         ------
@@ -167,7 +174,11 @@ class HistologyModel:
         told = AnnData(expected, obs, self.accuracy.rename_axis(None), layers=more)
         for key in features.obsm:
             told.obsm[key] = features.obsm[key].copy()
-        how = {"trust": self.trust, "method": self.params["method"]}
+        how = {"method": self.params["method"], "use_positions": place is not None}
+        if self.trust is not None:
+            how["trust"] = self.trust
+        if place is not None:
+            told.obsm["positions"] = place
         told.uns["histology"] = dict(features.uns["histology"]) | how
         strange = int((strangeness > 1).sum())
         logger.info("predict_expression: %d genes of %d cells, of which %d lie beyond what was fitted on",

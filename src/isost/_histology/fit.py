@@ -24,7 +24,7 @@ from isost._histology.noise import find_calls, find_noise
 from isost._histology.positions import Positions
 from isost._histology.ridge import PENALTIES, Ridge, kernel, ridge_path
 from isost._histology.scale import FeatureScale, find_known
-from isost._histology.split import FEWEST_SECTIONS, folds_of, seen
+from isost._histology.split import folds_of, in_blocks, seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,8 @@ def fit_histology(
     seed = int(rng.integers(2**31))
     x = inputs(data.x, data.place, data.positions)
     section = data.slide if data.scale.slides else None
-    fold = folds_of(data.slide, data.coords)
+    placed = data.positions is not None
+    fold, blocks = folds_of(data.slide, data.coords, placed=placed), in_blocks(data.slide, placed=placed)
     trained = [seen(fold, number, data.slide, data.coords) for number in range(int(fold.max()) + 1)]
     components = None
     if options.method != "prts":
@@ -110,12 +111,13 @@ def fit_histology(
     expected, expressed = _held_out(gate, level, components, fold, trained, data, section)
     if gate is None:
         calls = find_calls(_levelled(expected, data.expression, fold, trained), on)
-    if len(np.unique(data.slide)) < FEWEST_SECTIONS:
+    if blocks:
         expected = _levelled(expected, data.expression, fold, trained)
     known = find_known(data.x, fold, seed)
+    trust = None if placed else trust_in(expected, data.expression, data.place, data.slide, data.depth, fold)
     info = {
-        "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1,
-        "trust": trust_in(expected, data.expression, data.place, data.slide, data.depth, fold),
+        "n_cells": len(x), "n_slides": int(data.slide.max()) + 1, "n_folds": int(fold.max()) + 1, "blocks": blocks,
+        "trust": trust,
     }  # fmt: skip
     return Histology(
         data.genes, data.scale, known, None if components is None else components.without_cells(), networks, ridge,

@@ -36,7 +36,7 @@ class Components:
     loadings
         (G, r).
     scores
-        (n, r) float32, of the cells of the fit, centred in each section; none of them once it is over.
+        (n, r) float32, of the cells of the fit, centred in each section; (0, r) once it is done.
     """
 
     mean: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anndata as ad
@@ -235,10 +236,18 @@ def read_positions(positions: Any, features: AnnData, *, wanted: bool) -> np.nda
         found = "none" if positions is None else f"{positions!r}, and in features.obsm {show(features.obsm)}"
         raise ValueError(f"positions: expected {shape}, or their key, found {found}. Next: positions=, those of "
                          "aligned cells.")  # fmt: skip
-    values = to_numbers(features.obsm[positions] if isinstance(positions, str) else positions)
-    if (isinstance(values, list) or values.ndim != 2 or values.shape[0] != features.n_obs
-            or values.shape[1] not in (2, 3) or not np.isfinite(values).all()):  # fmt: skip
-        found = f"shape {values.shape}" if hasattr(values, "shape") else type(positions).__name__
-        raise ValueError(f"positions: expected {shape}, found others ({found}). Next: give each cell of features its x "
-                         "and y.")  # fmt: skip
-    return values[:, :2]
+    given = features.obsm[positions] if isinstance(positions, str) else positions
+    if isinstance(given, pd.DataFrame):
+        if sorted(given.index) != sorted(features.obs_names):
+            raise ValueError(f"positions: expected a row for each of features.obs_names, found other names "
+                             f"({show(given.index, 2)}). Next: give them these names, or an array.")  # fmt: skip
+        given = given.loc[features.obs_names]
+    found, values = f"{type(given).__name__}", None
+    if isinstance(given, (np.ndarray, pd.DataFrame, list, tuple)):
+        with suppress(ValueError):  # of lists of different lengths
+            values = to_numbers(given if isinstance(given, pd.DataFrame) else np.asarray(given))
+    if isinstance(values, np.ndarray):
+        found = f"{'others' if np.isfinite(values).all() else 'NaN or infinity'}, of shape {values.shape}"
+        if values.shape in ((features.n_obs, 2), (features.n_obs, 3)) and np.isfinite(values).all():
+            return values[:, :2]
+    raise ValueError(f"positions: expected {shape}, found {found}. Next: give each cell of features its x and y.")

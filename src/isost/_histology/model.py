@@ -47,7 +47,7 @@ class Histology:
     accuracy
         Columns (G,) of `isost.HistologyModel.accuracy`.
     positions
-        Where it was told by positions too.
+        Of the cells of the fit, where these are inputs, too.
     info
         JSON-able.
     """
@@ -69,7 +69,8 @@ class Histology:
     def predict(self, x: np.ndarray, place: np.ndarray | None, device: torch.device) -> Predicted:
         """Tell expression by scaled features (n, d), and positions (n, 2) where these are inputs."""
         seen, strangeness = inputs(x, place, self.positions), self.known.strangeness(x)
-        if self.positions is not None and place is not None:
+        if self.positions is not None:
+            assert place is not None
             strangeness = np.maximum(strangeness, self.positions.away(place))
         if self.ridge is not None:
             gate, level = None, self.ridge.predict(seen)
@@ -81,7 +82,10 @@ class Histology:
 
 def inputs(x: np.ndarray, place: np.ndarray | None, positions: Positions | None) -> np.ndarray:
     """Features, and beside them those of positions where these count: (n, d + b) float32."""
-    return x if positions is None or place is None else np.hstack([x, positions.features(place)])
+    if positions is None:
+        return x
+    assert place is not None
+    return np.hstack([x, positions.features(place)])
 
 
 def told(

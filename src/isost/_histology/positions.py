@@ -8,9 +8,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 _SHARE = 0.1  # of the longer side of the tissue, that a Gaussian is wide
-_HEIGHT = 0.5  # that a Gaussian reaches on some cell, else it is left out
+_STRAY = 0.005  # of the cells, on each side, that the tissue is measured without
+_HEIGHT, _CELLS = 0.5, 3  # that a Gaussian reaches on so many cells, else it is left out
 _MOST = 1024  # Gaussians
-_FLOOR = 1e-6
+_UNIT = 0.25  # of heights, whose deviation is about 0.2, so that features stay within 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +22,8 @@ class Positions:
     ----------
     centres
         (b, 2) µm.
-    mean, deviation
-        (b,) of the Gaussians, on the cells of the fit.
+    mean
+        (b,) of their heights, on the cells of the fit.
     places
         (n, 2) float32 of these cells.
     width
@@ -31,13 +32,12 @@ class Positions:
 
     centres: np.ndarray
     mean: np.ndarray
-    deviation: np.ndarray
     places: np.ndarray
     width: float
 
     def features(self, at: np.ndarray) -> np.ndarray:
-        """(m, b) float32 of mean 0 and deviation 1 on the cells of the fit, for positions (m, 2)."""
-        return ((gaussians(at, self.centres, self.width) - self.mean) / self.deviation).astype(np.float32)
+        """(m, b) float32 for positions (m, 2): quarters of a height, of mean 0 on the cells of the fit."""
+        return ((gaussians(at, self.centres, self.width) - self.mean) / _UNIT).astype(np.float32)
 
     def away(self, at: np.ndarray) -> np.ndarray:
         """(m,) float32 distance to the nearest cell of the fit, in widths."""
@@ -51,29 +51,33 @@ def gaussians(at: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
 
 
 def find_positions(place: np.ndarray, width: float | None) -> Positions:
-    """Lay Gaussians over the positions (n, 2) of cells; None: a tenth of the longer side wide.
+    """Lay Gaussians over the positions (n, 2) of cells, as wide as asked for or a tenth of the longer side.
 
     Raises
     ------
     ValueError
-        If cells lie in one place, or the tissue asks for too many Gaussians.
+        If cells lie in one place, or Gaussians of this width are too many, or wider than the tissue.
     """
-    low, side = place.min(axis=0), np.ptp(place, axis=0)
-    if not side.max() > 0:
+    low, high = np.quantile(place, [_STRAY, 1 - _STRAY], axis=0)
+    side = high - low
+    longer = float(side.max())
+    if not longer > 0:
         raise ValueError("use_positions: expected cells in different places, found all in one. Next: name positions by "
                          "spatial_key=, or leave it out.")  # fmt: skip
-    width = _SHARE * float(side.max()) if width is None else width
-    steps = np.floor(side / width).astype(np.int64) + 2
-    if steps.prod() > _MOST:
+    usual = _SHARE * longer
+    width = usual if width is None else width
+    with np.errstate(over="ignore"):  # infinitely many are too many
+        n_steps = np.floor(side / width) + 2
+        many = float(n_steps.prod())
+    if width > longer or many > _MOST:
+        found = f"{width:g}, wider than that" if width > longer else f"{many:.3g} of {width:g}"
         raise ValueError(
-            f"position_width: expected at most {_MOST} Gaussians over {side[0]:.0f} x {side[1]:.0f} µm, found "
-            f"{steps.prod()} with {width:g} µm. Next: position_width={_SHARE * float(side.max()):.3g}."
+            f"position_width: expected µm of at most {_MOST} Gaussians over {side[0]:.0f} x {side[1]:.0f} µm, found "
+            f"{found}. Next: position_width={usual:.3g}, or leave it out."
         )
-    start = low - ((steps - 1) * width - side) / 2
-    grid = np.stack(np.meshgrid(*(at + width * np.arange(count) for at, count in zip(start, steps, strict=True))), -1)
-    centres = grid.reshape(-1, 2)
+    start = low - ((n_steps - 1) * width - side) / 2
+    axes = [at + width * np.arange(int(count)) for at, count in zip(start, n_steps, strict=True)]
+    centres = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     values = gaussians(place, centres, width)
-    kept = values.max(axis=0) > _HEIGHT
-    values = values[:, kept]
-    deviation = np.maximum(values.std(axis=0), _FLOOR)
-    return Positions(centres[kept], values.mean(axis=0), deviation, place.astype(np.float32), float(width))
+    kept = (values > _HEIGHT).sum(axis=0) >= min(_CELLS, len(place))
+    return Positions(centres[kept], values[:, kept].mean(axis=0), place.astype(np.float32), float(width))

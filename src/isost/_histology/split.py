@@ -12,14 +12,20 @@ _MARGIN = 256.0  # µm
 _SHARE = 0.25  # of the side of a block, that the margin takes at most
 
 
-def folds_of(section: np.ndarray, coords: np.ndarray) -> np.ndarray:
+def in_blocks(section: np.ndarray, *, placed: bool) -> bool:
+    """Whether parts of sections (n,) are held out, not whole ones; never where cells are told by places, too."""
+    return not placed and int(section.max()) + 1 < FEWEST_SECTIONS
+
+
+def folds_of(section: np.ndarray, coords: np.ndarray, *, placed: bool = False) -> np.ndarray:
     """(n,) the fold of each cell, of sections (n,) numbered from 0 and places (n, 2) in µm on the slide of each.
 
-    From three sections on, folds are sections, several in one where there are more than five. Else sections are halved
-    across their longer side, and again, into four blocks in all.
+    From three sections on, or two where cells are told by places that these share, folds are sections, several in one
+    where there are more than five. Else sections are halved across their longer side, and again, into four blocks in
+    all.
     """
     n_sections = int(section.max()) + 1
-    if n_sections >= FEWEST_SECTIONS:
+    if not in_blocks(section, placed=placed):
         return section % min(n_sections, _MOST)
     fold = np.zeros(len(section), dtype=np.int64)
     for number in range(n_sections):

@@ -27,7 +27,7 @@ _PARTS: dict[str, tuple[type, tuple[str, ...]]] = {
     "noise": (Noise, ("base", "slope", "least", "quantiles")),
     "known": (Known, ("mean", "axes", "places")),
     "scale": (FeatureScale, ("mean", "deviation")),
-    "positions": (Positions, ("centres", "mean", "deviation", "places")),
+    "positions": (Positions, ("centres", "mean", "places")),
 }
 
 
@@ -59,7 +59,9 @@ def load_histology(path: str | os.PathLike[str]) -> tuple[Histology, dict[str, A
     try:
         arrays = arrays_of(contents["histology.npz"])
         states = torch.load(io.BytesIO(contents["networks.pt"]), map_location="cpu", weights_only=True)
-        more: dict[str, list[Any]] = {"known": [float(header["usual"])], "positions": [header.get("width")]}
+        more: dict[str, list[Any]] = {"known": [float(header["usual"])]}
+        if "positions.centres" in arrays:
+            more["positions"] = [float(header["width"])]
         before: dict[str, list[Any]] = {"scale": [arrays["features"].tolist(), list(header["slides"])]}
         parts: dict[str, Any] = {
             name: kind(*before.get(name, []), *(arrays[f"{name}.{column}"] for column in columns), *more.get(name, []))

@@ -68,8 +68,8 @@ def stack_sections(
         If a section is no AnnData, or `section_key` no name.
     ValueError
         If depths or positions are missing, not numbers or not finite, two depths are equal, sections are empty, names
-        of genes occur twice, no gene is shared, or weights are not from 0 to 1, of other sections or all below 1. All
-        problems are listed.
+        of genes occur twice, no gene is shared, weights are not from 0 to 1, of other sections or all below 1, or a
+        section was predicted with ``use_positions`` and its weight is not 0. All problems are listed.
 
     Examples
     --------
@@ -230,6 +230,13 @@ def _read_weights(
             problems.add(where, expected="one value for the section", found=found, next=remedy)
         else:
             weights[name] = float(numbers[0])
+            if weights[name] > 0 and _told_by_others(section):
+                problems.add(
+                    f"section {name!r}",
+                    expected="expression that was measured, or told by its image alone",
+                    found="expression told with positions, which holds what the other sections say",
+                    next=f"isost.tl.fit_histology without use_positions, or weight={{{name!r}: 0}}",
+                )
     if len(problems) == before and weights and max(weights.values()) < 1:
         problems.add(
             "weight",
@@ -247,6 +254,12 @@ def _own_weight(name: str, section: AnnData) -> tuple[str, list[object]]:
     histology = section.uns.get("histology")
     trust = histology.get("trust", 1.0) if isinstance(histology, Mapping) else 1.0
     return f"section {name!r}, uns['histology']['trust']", [trust]
+
+
+def _told_by_others(section: AnnData) -> bool:
+    """Whether measured expression of other sections is in it, which no cross-validation could leave out."""
+    histology = section.uns.get("histology")
+    return isinstance(histology, Mapping) and bool(histology.get("use_positions", False))
 
 
 def _check_section(name: str, section: AnnData, spatial_key: str, problems: Problems) -> None:

@@ -16,7 +16,6 @@ from isost._histology.fit import FitOptions
 from isost._histology.fit import fit_histology as fit_measured
 from isost._histology.measured import joined, read_measured
 from isost._histology.network import NETWORKS, NetworkOptions
-from isost._histology.split import FEWEST_SECTIONS
 from isost._logging import logger
 from isost.histology_model import HistologyModel
 
@@ -91,9 +90,12 @@ def fit_histology(
     use_positions
         Tell expression by where a cell lies in that frame, too, and so by what other sections say of the place: for
         aligned sections of one tissue, two or more, of which some were only stained. ``predict`` then asks for
-        positions. Features are heights of Gaussians on a grid over the tissue.
+        positions. Further features are heights of Gaussians on a grid over x and y; depth is none. Whole sections are
+        held out. Sections should cover the same tissue, else ``standardise="all"``: each one's own mean is taken out.
+        A stack does not take what such a model tells, as that holds what its neighbours say; it adds these itself.
     position_width
-        µm of these Gaussians, and between them. None: a tenth of the longer side of the tissue.
+        Standard deviation of these Gaussians, and the distance between them, in µm. None: a tenth of the longer side
+        of the tissue.
     n_components
         Of expression, but for ``"prts"``.
     n_networks
@@ -127,6 +129,8 @@ def fit_histology(
     TypeError, ValueError
         If `adata` or `features` are something else, share less than 40 cells, hold negative or missing values, slides
         have too few cells, genes are missing, there are no positions of two slides to use, or an option is impossible.
+    OSError
+        If `checkpoint` cannot be made, or holds something else.
 
     Examples
     --------
@@ -145,6 +149,8 @@ def fit_histology(
         raise ValueError(
             "resume: expected the checkpoint of an interrupted fit, found none. Next: checkpoint='progress'."
         )
+    if not isinstance(use_positions, bool):
+        raise TypeError(f"use_positions: expected True or False, found {use_positions!r}. Next: use_positions=True.")
     if position_width is not None:
         if not use_positions:
             raise ValueError("position_width: expected use_positions=True beside it, found False. Next: set it, or "
@@ -162,13 +168,13 @@ def fit_histology(
     data, how = read_measured(
         adata, features, genes=genes, n_genes=as_whole("n_genes", n_genes, 1), section_key=section_key,
         spatial_key=spatial_key, layer=layer, by_slide=standardise == "slide", seed=draw_seed(generator) % 2**31,
-        use_positions=bool(use_positions), position_width=None if position_width is None else float(position_width),
+        use_positions=use_positions, position_width=None if position_width is None else float(position_width),
     )  # fmt: skip
     folder = None if checkpoint is None else Path(checkpoint).expanduser().absolute()
     fitted = fit_measured(
         data, options, generator=generator, device=where, progress=progress, checkpoint=folder, resume=resume
     )
-    if fitted.info["n_slides"] < FEWEST_SECTIONS:
+    if fitted.info["blocks"]:
         logger.info(
             "fit_histology: blocks of %d slide(s) were held out, beside tissue that was trained on: what is said of "
             "them flatters; three slides or more tell", fitted.info["n_slides"],
@@ -182,8 +188,9 @@ def fit_histology(
     }  # fmt: skip
     model = HistologyModel(fitted, params)
     logger.info(
-        "fit_histology: %d genes; Pearson's r %.3f in the mean on held-out tissue (%d parts), trust %.2f",
-        len(data.genes), model.accuracy["pcc"].mean(), fitted.info["n_folds"], model.trust,
+        "fit_histology: %d genes; Pearson's r %.3f in the mean on held-out tissue (%d parts)%s",
+        len(data.genes), model.accuracy["pcc"].mean(), fitted.info["n_folds"],
+        "" if model.trust is None else f", trust {model.trust:.2f}",
     )  # fmt: skip
     return model
 

@@ -53,8 +53,8 @@ def predict_expression(
     radius
         µm of points. None: as in the fit.
     positions
-        (n, 2) µm of the cells in the frame that the slides of the fit share, or, where `cells` is an AnnData, their key
-        in its ``obsm``; only where the model was fitted with ``use_positions``.
+        (n, 2) µm of the cells, or (n, 3) whose depth is not used, in the frame that the slides of the fit share, or,
+        where `cells` is an AnnData, their key in its ``obsm``; only where it was fitted with ``use_positions``.
     like, interval, layers
         See `isost.HistologyModel.predict`.
     batch_size, cache
@@ -108,7 +108,7 @@ def predict_expression(
             found = show(cells.obsm) if isinstance(cells, AnnData) else type(cells).__name__
             raise ValueError(f"positions: expected a key of cells.obsm, found {positions!r} and {found}. Next: give "
                              "positions (n, 2).")  # fmt: skip
-        positions = np.asarray(cells.obsm[positions])
+        positions = cells.obsm[positions]
     features = histology_features(
         image, cells, pixel_size=pixel_size, encoder=made["encoder"] if encoder is None else encoder,
         spatial_key=spatial_key, unit=unit, radius=radius, normalise_stain=bool(made["normalise_stain"]),

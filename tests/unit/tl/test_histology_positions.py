@@ -14,6 +14,7 @@ from anndata import AnnData
 from scipy import sparse
 
 import isost
+from isost import histology_model
 
 QUICK: dict[str, Any] = {"section_key": "section", "progress": False, "device": "cpu"}
 NETWORK: dict[str, Any] = {"hidden": (64,), "epochs": 60, **QUICK}
@@ -28,6 +29,9 @@ def placed(made_up: MakeUp, n_slides: int = 4) -> tuple[AnnData, dict[str, AnnDa
     counts = adata.X.toarray()
     counts[:, 4:] = np.random.default_rng(1).poisson(3 * np.exp(field))
     adata.X = sparse.csr_matrix(counts)
+    for number, part in enumerate(features.values()):  # where a slide lies under the scanner
+        turn = np.array([[np.cos(number), -np.sin(number)], [np.sin(number), np.cos(number)]])
+        part.obsm["spatial"] = part.obsm["spatial"] @ turn + 3000 * number
     return adata, features
 
 
@@ -94,6 +98,51 @@ def test_positions_by_name_and_with_depth(tissue: Any, model: isost.HistologyMod
     assert np.abs(model.predict(own, positions=place[::-1].copy()).X - wanted.X).max() > 0.1
 
 
+def test_names_of_rows_count(tissue: Any, model: isost.HistologyModel) -> None:
+    _, adata, _, own = tissue
+    place = pd.DataFrame(np.asarray(adata[own.obs_names].obsm["spatial"]), index=own.obs_names)
+    wanted = model.predict(own, positions=place).X
+    np.testing.assert_array_equal(model.predict(own, positions=place[::-1]).X, wanted)
+    with pytest.raises(ValueError, match=r"expected a row for each of features\.obs_names, found other names"):
+        model.predict(own, positions=place.set_axis([f"x{k}" for k in range(len(place))]))
+
+
+def test_rows_at_a_time(tissue: Any, model: isost.HistologyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, adata, _, own = tissue
+    place = np.asarray(adata[own.obs_names].obsm["spatial"])
+    wanted = model.predict(own, positions=place)
+    monkeypatch.setattr(histology_model, "_ROWS", 64)
+    np.testing.assert_allclose(model.predict(own, positions=place).X, wanted.X, atol=1e-5)
+
+
+def test_two_slides_are_held_out_whole(made_up: MakeUp, caplog: pytest.LogCaptureFixture) -> None:
+    adata, features = placed(made_up, 3)
+    own = features.pop("s2")
+    measured = adata[adata.obs["section"] != "s2"].copy()
+    with caplog.at_level("INFO", logger="isost"):
+        model = isost.tl.fit_histology(
+            measured, features, genes=list(adata.var_names), method="ridge", use_positions=True, **QUICK
+        )
+    assert "flatter" not in caplog.text and "(2 parts)" in caplog.text and "trust" not in caplog.text
+    told = model.predict(own, positions=np.asarray(adata[own.obs_names].obsm["spatial"]))
+    assert scores(told, adata)[4:].mean() > 0.3
+
+
+def test_a_stack_does_not_take_it(tissue: Any, model: isost.HistologyModel) -> None:
+    measured, adata, _, own = tissue
+    place = np.asarray(adata[own.obs_names].obsm["spatial"])
+    told = model.predict(own, positions=place)
+    assert model.trust is None and "trust" not in told.uns["histology"]
+    np.testing.assert_array_equal(told.obsm["positions"], place)
+    told.obsm["spatial"] = place
+    one = measured[measured.obs["section"] == "s0", told.var_names].copy()
+    one.X = np.log1p(one.X.toarray())
+    with pytest.raises(ValueError, match=r"(?s)told with positions, which holds what .* say.*weight=.*: 0"):
+        isost.pp.stack_sections({"s0": one, "s3": told}, z=[0.0, 20.0])
+    stack = isost.pp.stack_sections({"s0": one, "s3": told}, z=[0.0, 20.0], weight={"s3": 0})
+    assert stack.obs.groupby("section", observed=True)["section_weight"].first().to_dict() == {"s0": 1.0, "s3": 0.0}
+
+
 def test_it_is_saved_and_loaded(tissue: Any, model: isost.HistologyModel, tmp_path: Path) -> None:
     _, adata, _, own = tissue
     place = np.asarray(adata[own.obs_names].obsm["spatial"])
@@ -128,7 +177,7 @@ def test_the_width_is_that_which_was_asked_for(tissue: Any) -> None:
         ({"use_positions": True, "spatial_key": "aligned"}, r"found no adata\.obsm\['aligned'\]"),
         ({"position_width": 100.0}, r"position_width: expected use_positions=True beside it"),
         ({"use_positions": True, "position_width": -1.0}, r"position_width: expected µm above 0, found -1\.0"),
-        ({"use_positions": True, "position_width": 2.0}, r"position_width: expected at most 1024 Gaussians"),
+        ({"use_positions": True, "position_width": 2.0}, r"position_width: expected µm of at most 1024 Gaussians"),
         ({"use_positions": True, "section_key": "whole"}, r"two slides or more share, found one slide"),
     ],
 )
@@ -145,10 +194,12 @@ def test_what_cannot_be_fitted(tissue: Any, options: dict[str, Any], message: st
     [
         (lambda place: None, "found none"),
         (lambda place: "nothing", "found 'nothing'"),
-        (lambda place: place[:5], r"found others \(shape \(5, 2\)\)"),
-        (lambda place: place[:, :1], r"found others \(shape \(200, 1\)\)"),
-        (lambda place: np.where(place < place.max(), place, np.nan), "found others"),
-        (lambda place: place.astype(str), "found others"),
+        (lambda place: place[:5], r"found others, of shape \(5, 2\)"),
+        (lambda place: place[:, :1], r"found others, of shape \(200, 1\)"),
+        (lambda place: np.where(place < place.max(), place, np.nan), r"found NaN or infinity, of shape \(200, 2\)"),
+        (lambda place: place.astype(str), "found ndarray"),
+        (lambda place: [[1.0, 2.0], [3.0]], "found list"),
+        (lambda place: sparse.csr_matrix(place), "found csr_matrix"),
     ],
 )
 def test_positions_that_cannot_be_read(tissue: Any, model: isost.HistologyModel, spoil: Any, found: str) -> None:
@@ -156,6 +207,12 @@ def test_positions_that_cannot_be_read(tissue: Any, model: isost.HistologyModel,
     place = np.asarray(adata[own.obs_names].obsm["spatial"])
     with pytest.raises(ValueError, match=rf"positions: expected \(200, 2\) finite µm .*{found}"):
         model.predict(own, positions=spoil(place))
+
+
+def test_yes_is_no_bool(tissue: Any) -> None:
+    measured, _, features, _ = tissue
+    with pytest.raises(TypeError, match=r"use_positions: expected True or False, found 'no'"):
+        isost.tl.fit_histology(measured, features, use_positions="no", **QUICK)
 
 
 def test_positions_where_none_are_asked_for(tissue: Any) -> None:
