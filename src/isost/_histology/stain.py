@@ -12,6 +12,7 @@ _EXTREME = 1.0  # per cent of the angles beyond the stains' own
 _FULL = 99.0  # percentile of a stain that counts as one
 _ABSENT = 0.1  # of the other stain's amount: what is less is rounding
 _FEWEST = 500  # stained pixels
+_GREY = 3  # of 255, that the colours of half of these differ by, at the most, where the image has none
 # optical densities of haematoxylin and eosin (rows), and the 99th percentile of their amounts, of a slide like many
 REFERENCE = np.array([[0.65, 0.70, 0.29], [0.27, 0.87, 0.41]])
 REFERENCE_FULL = np.array([1.9, 1.0])
@@ -67,14 +68,20 @@ def find_stains(rgb: np.ndarray) -> Stains:
     Raises
     ------
     ValueError
-        If hardly any pixel is stained.
+        If hardly any pixel is stained, or they are grey or black.
     """
     density = optical_density(rgb).astype(np.float64)
-    stained = density[(density > _LEAST).all(axis=1)]
+    is_stained = (density > _LEAST).all(axis=1)
+    stained = density[is_stained]
     if len(stained) < _FEWEST:
         raise ValueError(
             f"image: expected stained tissue, found {len(stained)} of {len(rgb)} pixels that are stained. Next: look "
             "at the image; white is the lamp, and its value has to be that of the data type (255, 65535 or 1)."
+        )
+    if np.median(np.ptp(rgb[is_stained].astype(np.int64), axis=1)) <= _GREY:
+        raise ValueError(
+            "image: expected the colours of haematoxylin and eosin, found pixels that are grey or black: red, green "
+            "and blue are the same. Next: give the image as it was scanned, in colour."
         )
     plane = np.linalg.eigh(np.cov(stained.T))[1][:, [2, 1]]
     plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
@@ -85,6 +92,6 @@ def find_stains(rgb: np.ndarray) -> Stains:
     colours = found[np.argsort(-found[:, 0])]  # haematoxylin takes the red
     if np.linalg.norm(np.cross(*colours)) < 0.05:  # one stain only
         colours = REFERENCE / np.linalg.norm(REFERENCE, axis=1, keepdims=True)
-    amounts = Stains(colours, np.ones(2)).amounts(rgb[(density > _LEAST).all(axis=1)])[0]
+    amounts = Stains(colours, np.ones(2)).amounts(rgb[is_stained])[0]
     full = np.percentile(amounts, _FULL, axis=0)
     return Stains(colours, np.maximum(full, _ABSENT * full.max()))

@@ -98,8 +98,8 @@ def histology_features(
     TypeError
         If the image, the cells or the encoder are of another kind.
     ValueError
-        If the image is grey or blank or nothing says how large its pixels are, cells lie outside of it, have no names
-        of their own or no area, or an option is impossible.
+        If the image is grey, black or blank, or nothing says how large its pixels are, cells lie outside of it, have no
+        names of their own or no area, or an option is impossible.
 
     Examples
     --------

@@ -112,6 +112,22 @@ def test_hardly_anything_is_stained() -> None:
         find_stains(rgb)
 
 
+@pytest.mark.parametrize("kind", ["grey", "nearly grey", "black"])
+def test_an_image_without_colours(kind: str) -> None:
+    draw = np.random.default_rng(0)
+    rgb = np.repeat(draw.integers(20, 240, (9000, 1)), 3, axis=1)
+    if kind == "nearly grey":  # as JPEG gives it back
+        rgb += draw.integers(0, 3, rgb.shape)
+    if kind == "black":
+        rgb[:] = 0
+    with pytest.raises(ValueError, match=r"image: expected the colours of .* grey or black.*Next: "):
+        find_stains(rgb.astype(np.uint8))
+
+
+def test_pale_stains_are_no_grey() -> None:
+    find_stains(rendered(tissue(), unit([[0.60, 0.66, 0.52], [0.48, 0.70, 0.55]])))
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_stain_only(which: int) -> None:
     amounts = tissue()[2 * N // 3 :]
