@@ -9,7 +9,8 @@ import pandas as pd
 import shapely
 
 from isost._histology.cells import LARGEST
-from isost._histology.segment import LOAD, sample_of, segmented, tiles_of
+from isost._histology.segment import sample_of, segmented, tiles_of
+from isost._histology.segmenters import LOAD
 from isost._histology.slide import open_slide
 from isost._histology.texture import PIXEL
 from isost._logging import logger

@@ -20,6 +20,7 @@ from spatialdata.transformations import Affine, Scale
 
 import isost
 from isost._histology import segment as room
+from isost._histology.outlines import polygons_of
 from isost._histology.slide import open_slide
 
 TISSUE, NUCLEUS, GLASS = (230, 180, 210), (90, 60, 140), (250, 250, 250)
@@ -145,7 +146,7 @@ def test_outlines_of_pixels() -> None:
     labels, n = ndimage.label(blob)
     for k in range(1, n + 1):  # without holes, which outlines do not have
         labels[ndimage.binary_fill_holes(labels == k)] = k
-    ids, outline = room.polygons_of(labels)
+    ids, outline = polygons_of(labels)
     np.testing.assert_array_equal(ids, np.unique(labels)[1:])
     count = np.bincount(labels.ravel())[ids]
     np.testing.assert_allclose(shapely.area(outline), count, atol=0.51)
@@ -160,16 +161,16 @@ def test_holes_are_filled_and_crumbs_are_left_out() -> None:
     labels[5:15, 5:15] = 900
     labels[8:11, 8:11] = 0
     labels[25:28, 30:33] = labels[15, 15] = 900  # another piece, and a pixel that touches by its corner
-    ids, (outline,) = room.polygons_of(labels)
+    ids, (outline,) = polygons_of(labels)
     assert ids.tolist() == [900]
     assert outline.area == pytest.approx(100, abs=0.51) and not outline.interiors
     assert shapely.get_coordinates(outline.centroid)[0] == pytest.approx([10, 10], abs=0.01)
 
 
 def test_labels_without_background() -> None:
-    ids, outline = room.polygons_of(np.full((3, 5), 4))
+    ids, outline = polygons_of(np.full((3, 5), 4))
     assert ids.tolist() == [4] and outline[0].bounds == (0, 0, 5, 3)
-    ids, outline = room.polygons_of(np.zeros((3, 5), dtype=int))
+    ids, outline = polygons_of(np.zeros((3, 5), dtype=int))
     assert len(ids) == len(outline) == 0
 
 
