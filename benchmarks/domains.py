@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import squidpy as sq
+from scipy import sparse
 from scipy.spatial import cKDTree
 from tables import show
 
@@ -45,11 +46,12 @@ import isost
 from isost._domains.mixture import fit_mixtures
 
 SECTIONS = ("BZ9", "BZ5", "BZ14")
-VOTES = (0, 20)
+VOTES = (0, 12, 20)
 COVARIANCES = ("tied", "full")
 NEIGHBOURS = (5, 10, 20, 40, 80)
 SHARES = (0.2, 0.5, 0.8)
 HOPS = (1, 2, 3)
+RESOLUTIONS = (0.02, 0.05, 0.1, 0.2, 0.4)
 PARTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no gene branch": {"variant": "spatial"},
@@ -148,22 +150,25 @@ def banksy(x: np.ndarray, coords: np.ndarray, share: float, k: int) -> np.ndarra
 
 
 def niches(adata: ad.AnnData, k: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """squidpy's niches: the mixture of CellCharter's kind, and communities of neighbourhood profiles."""
-    other = adata.copy()
-    other.obsm["spatial"] = other.obsm["spatial"][:, :2]  # a plane, for the triangulation
-    sc.pp.pca(other, n_comps=30)
-    sq.gr.spatial_neighbors(other, coord_type="generic", delaunay=True)
-    for hops in HOPS:
-        sq.gr.calculate_niche(other, flavor="cellcharter", distance=hops, aggregation="mean", n_components=k,
-                              random_state=seed)  # fmt: skip
-        yield f"cellcharter, {hops}", pd.factorize(other.obs["cellcharter_niche"])[0]
-    sc.pp.neighbors(other, random_state=seed)
-    sc.tl.leiden(other, flavor="igraph", n_iterations=2, random_state=seed)
-    for resolution in (0.02, 0.05, 0.1, 0.2, 0.4):
-        sq.gr.calculate_niche(other, flavor="neighborhood", groups="leiden", n_neighbors=15, resolutions=resolution)
-        column = next(name for name in other.obs.columns if name.startswith("nhood_niche"))
-        yield f"neighborhood, {resolution:g}", pd.factorize(other.obs[column])[0]
-        del other.obs[column]
+    """squidpy's niches: the mixture of CellCharter's kind, communities of neighbourhood profiles, and UTAG's."""
+    for how, x in expressions(adata):
+        other = ad.AnnData(sparse.csr_matrix(x), adata.obs[[]].copy(), adata.var[[]].copy())
+        other.obsm["spatial"] = adata.obsm["spatial"][:, :2]  # a plane, for the triangulation
+        sc.pp.pca(other, n_comps=30)
+        sq.gr.spatial_neighbors(other, coord_type="generic", delaunay=True)
+        for hops in HOPS:
+            sq.gr.calculate_niche(other, flavor="cellcharter", distance=hops, aggregation="mean", n_components=k,
+                                  random_state=seed)  # fmt: skip
+            yield f"cellcharter, {how}, {hops}", pd.factorize(other.obs["cellcharter_niche"])[0]
+        sc.pp.neighbors(other, random_state=seed)
+        sc.tl.leiden(other, flavor="igraph", n_iterations=2, random_state=seed)
+        for flavor, more in (("neighborhood", {"groups": "leiden"}), ("utag", {})):
+            for resolution in RESOLUTIONS:
+                before = set(other.obs.columns)
+                sq.gr.calculate_niche(other, flavor=flavor, n_neighbors=15, resolutions=resolution, **more)
+                column = next(name for name in other.obs.columns if name not in before)
+                yield f"{flavor}, {how}, {resolution:g}", pd.factorize(other.obs[column])[0]
+                del other.obs[column]
 
 
 def others(adata: ad.AnnData, seeds: int) -> list[dict[str, Any]]:
@@ -178,15 +183,17 @@ def others(adata: ad.AnnData, seeds: int) -> list[dict[str, Any]]:
                 records.append({"method": method, "setting": f"{setting}, {covariance}, {votes}", **mean_of(found)})
     by_setting: dict[str, list[dict[str, float]]] = {}
     for seed in range(seeds):
-        for setting, codes in niches(logged, k, seed):
-            by_setting.setdefault(setting, []).append(scores(codes, adata))
+        for (setting, codes), votes in itertools.product(niches(logged, k, seed), VOTES):
+            found = scores(voted(codes, adata.obsm["spatial"], votes), adata)
+            by_setting.setdefault(f"{setting}, {votes}", []).append(found)
     records += [{"method": "squidpy niches", "setting": setting, **mean_of(found)}
                 for setting, found in by_setting.items()]  # fmt: skip
     return records
 
 
 def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return means | {"nmi_sd": float(np.std([one["nmi"] for one in found]))}
 
 
 def best_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -208,8 +215,7 @@ def sections(seeds: int) -> list[dict[str, Any]]:
     records = []
     for name, part in animals():
         found = [scores(ours(part, seed), part) for seed in range(seeds)]
-        spread = {"nmi_sd": float(np.std([one["nmi"] for one in found]))}
-        records.append({"section": name, "method": "isost", **mean_of(found), **spread})
+        records.append({"section": name, "method": "isost", **mean_of(found)})
     return records
 
 

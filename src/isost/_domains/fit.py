@@ -223,7 +223,7 @@ def _members(
     number = options.n_domains
     with threadpool_limits(1):  # the matrices are small: threads wait for each other
         if number is None:
-            number, criterion = choose_number([part[rows] for part in scores], shared=shared, **how)
+            number, criterion = choose_number([part[rows] for part in scores], n_apart=n / shared, **how)
             if number == max(criterion) > 1:
                 logger.warning("spatial_domains: the criterion is lowest at the largest number that was tried, %d; it "
                                "does not tell the number here. Next: n_domains", number)  # fmt: skip

@@ -87,18 +87,19 @@ def _climb(x: np.ndarray, start: GaussianMixture, covariance: str, ridge: float,
 
 
 def choose_number(
-    parts: Sequence[np.ndarray], *, shared: float, covariance: str, n_init: int, rng: np.random.Generator
+    parts: Sequence[np.ndarray], *, n_apart: float, covariance: str, n_init: int, rng: np.random.Generator
 ) -> tuple[int, dict[int, float]]:
     """Choose among 1 to 15 domains by the Bayesian information criterion, its mean over the networks.
 
-    Scores of neighbours are not independent: n cells count for n / `shared`, `shared` being the number of a cell and
-    its neighbours. If all counted, the lowest would be at the largest number everywhere.
+    Scores of neighbours are not independent: rows count for `n_apart`, which is the number of cells over that of a cell
+    and its neighbours, but no more than there are rows. Latents look two steps away, so that even this is generous. If
+    all counted, the lowest would be at the largest number everywhere.
 
     Returns
     -------
     The number with the lowest, and the criterion of each.
     """
-    n = max(len(parts[0]) / shared, 2.0)
+    n = float(np.clip(n_apart, 2.0, len(parts[0])))
     criterion = {}
     for number in range(1, min(MOST, len(parts[0]) // 2) + 1):
         models = [fit_mixtures(x, number, covariance=covariance, n_init=n_init, rng=rng)[0] for x in parts]

@@ -46,7 +46,7 @@ def test_domains_along_one_axis_are_found_where_another_is_wider() -> None:
 def test_the_planted_number_has_the_lowest_criterion(covariance: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isost._domains.mixture.MOST", 6)
     parts = [planted(k=k, seed=seed)[0] for seed in (0, 1)]
-    number, criterion = choose_number(parts, shared=1.0, covariance=covariance, n_init=4, rng=generator())
+    number, criterion = choose_number(parts, n_apart=np.inf, covariance=covariance, n_init=4, rng=generator())
     assert number == k == min(criterion, key=lambda one: criterion[one])
     assert list(criterion) == list(range(1, 7))
 
@@ -54,15 +54,15 @@ def test_the_planted_number_has_the_lowest_criterion(covariance: str, k: int, mo
 def test_the_criterion_is_that_of_as_many_rows() -> None:
     """Each row three times, counted for a third: as if it were there once; counted in full, sklearn's."""
     x = planted(n=300)[0]
-    once = choose_number([x], shared=1.0, covariance="tied", n_init=4, rng=generator())[1]
+    once = choose_number([x], n_apart=np.inf, covariance="tied", n_init=4, rng=generator())[1]
     model = fit_mixtures(x, 4, covariance="tied", n_init=4, rng=generator())[0]
     assert once[4] == pytest.approx(model.bic(x), rel=1e-3)
-    thrice = choose_number([np.repeat(x, 3, axis=0)], shared=3.0, covariance="tied", n_init=4, rng=generator())[1]
+    thrice = choose_number([np.repeat(x, 3, axis=0)], n_apart=300.0, covariance="tied", n_init=4, rng=generator())[1]
     assert thrice[4] == pytest.approx(once[4], rel=1e-3)
 
 
 def test_a_few_rows_are_no_more_than_half_as_many_domains() -> None:
-    _, criterion = choose_number([planted(n=7)[0]], shared=1.0, covariance="tied", n_init=2, rng=generator())
+    _, criterion = choose_number([planted(n=7)[0]], n_apart=np.inf, covariance="tied", n_init=2, rng=generator())
     assert list(criterion) == [1, 2, 3]
     assert MOST == 15
 
