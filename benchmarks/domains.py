@@ -250,7 +250,7 @@ def stack(seeds: int) -> list[dict[str, Any]]:
 
 def phantom(seeds: int) -> list[dict[str, Any]]:
     records = []
-    for shape, n_cells in itertools.product(("still", "bending", "branching"), (2000, 4000)):
+    for shape, n_cells in itertools.product(("still", "bending", "branching"), (300, 2000, 4000)):
         about = {"shape": shape, "cells": n_cells}
         found: dict[str, list[dict[str, float]]] = {"isost": [], "planted, 12 votes": []}
         for seed in range(10, 10 + seeds):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from anndata import AnnData
 from spatialdata import SpatialData
@@ -23,6 +24,8 @@ from isost._logging import logger
 from isost._tools.annotate import annotate
 from isost._tools.labels_element import checked_key
 from isost.pl._palette import palette
+
+_AGREEMENT = 0.8  # of networks (adjusted Rand index), below which borders are not to be relied on
 
 
 class SpatialDomains:
@@ -100,7 +103,8 @@ class SpatialDomains:
     ) -> None:  # fmt: skip
         """Write the domains of other cells.
 
-        They need the genes of the fit, measured and normalised alike. Where it was fitted with batches, each batch of
+        They need the genes of the fit, measured and normalised alike: counts where the fit took counts. What is
+        log-normalised, as reconstructed cells are, is taken as it is. Where it was fitted with batches, each batch of
         `adata` (all of it without `batch_key`) is given the mean and the spread of each gene that the fit had: it has
         to hold the same kinds of cells in shares that are not too different.
 
@@ -118,7 +122,8 @@ class SpatialDomains:
         Raises
         ------
         ValueError
-            If genes of the fit are missing, or as `isost.tl.spatial_domains`.
+            If genes of the fit are missing, values are of another kind than those of the fit, or as
+            `isost.tl.spatial_domains`.
 
         Examples
         --------
@@ -137,7 +142,8 @@ class SpatialDomains:
         )  # fmt: skip
         found = self.domains.find(tissue, self.params["n_neighbors"], choose_device(device))
         votes = self.params["n_votes"] if n_votes is None else as_whole("n_votes", n_votes, 0)
-        write_domains(adata, found, tissue, self.params | {"n_votes": votes}, key_added, rep_added, self.domains)
+        params = self.params | {"n_votes": votes, **_read(layer, spatial_key, batch_key, sample_key)}
+        write_domains(adata, found, tissue, params, key_added, rep_added, self.domains)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save to a folder: JSON, npz and weights, written beside and moved into place.
@@ -254,8 +260,14 @@ def fit_and_find(
               "agreement": domains.info["agreement"], "covariance": covariance, "mask_rate": train.mask_rate,
               "temperature": train.temperature, "contrast": train.contrast, "n_comps": options.n_comps,
               "gene_map": gene_map, "start": start, "project_conflicts": train.project,
-              "device": str(where)}  # fmt: skip
+              "n_top_genes": options.n_top_genes, "n_latent": options.n_latent, "n_init": options.n_init,
+              "device": str(where), **_read(layer, spatial_key, batch_key, sample_key)}  # fmt: skip
     return cls(domains, params), found, tissue
+
+
+def _read(layer: str | None, spatial_key: str, batch_key: str | None, sample_key: str | None) -> dict[str, str | None]:
+    """Where expression, positions, batches and samples were read."""
+    return {"layer": layer, "spatial_key": spatial_key, "batch_key": batch_key, "sample_key": sample_key}
 
 
 def check_own(adata: AnnData) -> None:
@@ -319,8 +331,14 @@ def write_domains(
     adata.uns[key_added] = {"params": {key: value for key, value in params.items() if value is not None}}
     if domains.info["criterion"]:
         adata.uns[key_added]["bic"] = dict(domains.info["criterion"])
+    there = len(np.unique(codes))
     agree = "" if params["agreement"] is None else f", networks agree by {params['agreement']:.2f} (ARI)"
-    logger.info("spatial_domains: wrote %r, %d domains of %d cells%s", key_added, k, len(codes), agree)
+    logger.info("spatial_domains: wrote %r, %d domains of %d cells%s", key_added, there, len(codes), agree)
+    if there < k:
+        logger.warning("spatial_domains: %d of the %d domains have no cells here", k - there, k)
+    if params["agreement"] is not None and params["agreement"] < _AGREEMENT:
+        logger.warning("spatial_domains: the networks of the fit agree little; other seeds will give other borders. "
+                       "Doubt the number of domains first")  # fmt: skip
 
 
 def _check_shares(*, mask_rate: float, temperature: float, contrast: float) -> None:

@@ -19,6 +19,7 @@ from isost._logging import logger
 LARGEST_LOG = 20.0
 
 COUNTS = "counts (whole numbers)"
+_BELOW = 0.05  # of the largest value: how far log expression that was told by a model may lie below 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ def choose_normalisation(
         positive = summary.totals[summary.totals > 0]
         target_sum = float(np.median(positive)) if len(positive) else None
     return Normalisation(found, target_sum, logarithm if log1p is None else log1p, layer)
+
+
+def barely_negative(summary: Summary) -> bool:
+    """Whether values are log expression as models tell it, a little below 0 here and there, and not scaled ones."""
+    return summary.largest <= LARGEST_LOG and summary.smallest >= -_BELOW * summary.largest
 
 
 def recorded_normalisation(adata: AnnData) -> Normalisation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from scipy import sparse
 
 from isost._core.batches import check_batches, correct_batches
 from isost._core.checks import Problems, check_adata, check_names, show
-from isost._core.expression import check_expression, expression_of, summarise
+from isost._core.expression import Summary, check_expression, expression_of, summarise
 from isost._core.lazy import is_lazy
-from isost._core.normalise import Normalisation, choose_normalisation, lognormalise
+from isost._core.normalise import Normalisation, barely_negative, choose_normalisation, lognormalise
 from isost._logging import logger
 
 _FEWEST = 2
+_LOOKED_AT = 50  # sections
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ def read_tissue(
     Parameters
     ----------
     how
-        Of an earlier fit, whose normalisation is followed; else the values decide.
+        Of an earlier fit, whose normalisation is followed for values of the same kind; else the values decide.
     correct
         Whether ComBat takes out what differs between batches.
 
@@ -67,7 +69,7 @@ def read_tissue(
     TypeError
         If `adata` is no AnnData.
     ValueError
-        With all problems at once.
+        With all problems at once; or if values are of another kind than those of the fit.
     """
     check_adata(adata)
     problems = Problems()
@@ -88,7 +90,11 @@ def read_tissue(
     check_expression(summary, where, problems)
     if len(problems):
         raise problems.error("spatial_domains")
-    found = choose_normalisation(summary, layer=layer) if how is None else replace(how, layer=layer)
+    found = choose_normalisation(summary, layer=layer)
+    if how is not None:
+        found = _like_the_fit(how, found, summary, where)
+    elif sample_key is None and batch_key is None:
+        _say_overlap(adata, coords)
     matrix = lognormalise(adata, found)
     if batch_key is not None and correct:
         logger.info("spatial_domains: ComBat takes out what differs between the batches of obs[%r]", batch_key)
@@ -96,6 +102,49 @@ def read_tissue(
     matrix = matrix.compute() if is_lazy(matrix) else matrix
     matrix = matrix.tocsr() if sparse.issparse(matrix) else np.asarray(matrix, dtype=np.float32)
     return Tissue(matrix, found, list(map(str, adata.var_names)), coords, sample, batch)
+
+
+def _like_the_fit(how: Normalisation, own: Normalisation, summary: Summary, where: str) -> Normalisation:
+    """Follow the normalisation of a fit, where values are of its kind; take log-normalised ones as they are.
+
+    Raises
+    ------
+    ValueError
+        If they are of another kind, or 0.
+    """
+    if not summary.used.any():
+        raise ValueError(
+            f"{where}: expected expression, found 0 everywhere. Next: name the layer that holds it by layer=."
+        )
+    is_log = not own.log1p and (not summary.negative.any() or barely_negative(summary))
+    if how.found.split("(")[0] == own.found.split("(")[0]:
+        return replace(how, layer=own.layer)
+    if is_log and not how.found.startswith("scaled"):
+        if how.log1p:
+            total = "" if how.target_sum is None else f" of totals of {how.target_sum:g}, as those of the fit"
+            logger.warning("spatial_domains: %s is log-normalised, where the fit took %s; taken as the logarithm%s",
+                           where, how.found, total)  # fmt: skip
+        return Normalisation(own.found, None, log1p=False, layer=own.layer)
+    raise ValueError(
+        f"{where}: expected what the fit took, {how.found}, found {own.found}. Next: name a layer that holds such by "
+        "layer=, or fit anew on what all sections have."
+    )
+
+
+def _say_overlap(adata: AnnData, coords: np.ndarray) -> None:
+    """Warn where sections of `obs["section"]` lie over each other at one depth, and are taken for one tissue."""
+    if "section" not in adata.obs:
+        return
+    number, names = pd.factorize(adata.obs["section"])
+    boxes = [np.concatenate([np.quantile(coords[number == k], at, axis=0) for at in (0.05, 0.95)])
+             for k in range(min(len(names), _LOOKED_AT))]  # fmt: skip
+    dims = coords.shape[1]
+    for one, other in combinations(boxes, 2):
+        low, high = np.maximum(one[:dims], other[:dims]), np.minimum(one[dims:], other[dims:])
+        if (low < high)[:2].all() and (dims == 2 or low[2] <= high[2]):
+            logger.warning("spatial_domains: sections of obs['section'] lie over each other and are taken for one "
+                           "tissue; if they are not, sample_key='section', or batch_key='section'")  # fmt: skip
+            return
 
 
 def _coords(adata: AnnData, key: str, problems: Problems) -> np.ndarray:

@@ -16,7 +16,7 @@ from isost._core.batches import CORRECTED
 from isost._core.checks import Problems
 from isost._core.expression import check_expression, expression_of, summarise
 from isost._core.lazy import is_lazy
-from isost._core.normalise import choose_normalisation, lognormalise, recorded_normalisation
+from isost._core.normalise import barely_negative, choose_normalisation, lognormalise, recorded_normalisation
 from isost._logging import logger
 
 _DOMAIN = "domain"
@@ -40,14 +40,18 @@ def log_expression(adata: AnnData, layer: str | None) -> np.ndarray | sparse.csr
     check_expression(summary, where, problems)
     if problems:
         raise problems.error("The expression cannot be tested")
-    if summary.negative.any():
+    if summary.negative.any() and not barely_negative(summary):
         raise ValueError(
             f"{where}: expected counts or log-normalised expression, found scaled values (some negative). "
             "Next: layer=... with the layer of counts."
         )
     logger.info("domain_markers: %s holds %s", where, how)
     matrix = lognormalise(adata, how)
-    return matrix.compute() if is_lazy(matrix) else matrix
+    matrix = matrix.compute() if is_lazy(matrix) else matrix
+    if summary.negative.any():
+        logger.info("domain_markers: values down to %.3g, as models tell them, count as 0", summary.smallest)
+        matrix = matrix.maximum(0) if sparse.issparse(matrix) else np.maximum(matrix, 0)
+    return matrix
 
 
 def rank_genes(matrix: Any, groups: pd.Categorical, method: str, min_cells: int) -> pd.DataFrame:

@@ -113,7 +113,8 @@ def spatial_domains(
     n_init
         Starts of the mixture.
     n_votes
-        Nearest cells whose shares in the domains are added to a cell's own, which count for a quarter; 0 leaves them.
+        Nearest cells whose shares in the domains are added to a cell's own, which count for a quarter of
+        twelve, and for a little less of more; 0 leaves them.
     table_key
         Table of a SpatialData; ``"isost_voxels"`` for the volume.
     key_added, rep_added
