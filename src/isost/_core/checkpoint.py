@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +24,9 @@ from isost._logging import logger
 _SECONDS = 15.0  # between two states of the training
 _IDENTITY, _STATE = "identity.json", "training.pt"
 _KEPT = r"(identity\.json|training\.pt|belief\.npz|coupling_\d+_\d+\.npz)"
+_DAMAGED = (
+    AttributeError, EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError
+)  # fmt: skip
 _FRESH = re.compile(rf"\.{_KEPT}\.[0-9a-f]{{8}}")  # while they are being written
 
 
@@ -46,7 +51,7 @@ class Checkpoint:
     OSError
         If the folder cannot be made, as where there is a file.
     ValueError
-        If what is there belongs to another fit.
+        If what is there belongs to another fit, or is damaged.
     """
 
     def __init__(self, folder: Path | None, identity: dict[str, Any], *, resume: bool) -> None:
@@ -72,10 +77,11 @@ class Checkpoint:
             self._write(_IDENTITY, lambda path: path.write_text(json.dumps(identity, indent=1)))
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
-        """Arrays that were kept by this name."""
+        """Arrays that were kept by this name; a ValueError if they are damaged."""
         if self._folder is None or not (self._folder / f"{name}.npz").exists():
             return None
-        with np.load(self._folder / f"{name}.npz", allow_pickle=False) as kept:
+        path = self._folder / f"{name}.npz"
+        with _says_damaged(path), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return dict(kept)
 
     def put(self, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -84,10 +90,11 @@ class Checkpoint:
             self._write(f"{name}.npz", lambda fresh: _save_npz(fresh, arrays))
 
     def state(self) -> dict[str, Any] | None:
-        """State of the training that was kept last."""
+        """State of the training that was kept last; a ValueError if it is damaged."""
         if self._readable is None or not (self._readable / _STATE).exists():
             return None
-        return torch.load(self._readable / _STATE, map_location="cpu", weights_only=True)
+        with _says_damaged(self._readable / _STATE):
+            return torch.load(self._readable / _STATE, map_location="cpu", weights_only=True)
 
     def keep(self, state: Callable[[], dict[str, Any]], *, now: bool = False) -> None:
         """Keep the state of the training; unless it has to be now, not if one was kept a moment ago."""
@@ -148,13 +155,25 @@ def _check(known: Path, identity: dict[str, Any], *, resume: bool) -> None:
             f"checkpoint: expected a folder without a fit, found one in {known.parent}. "
             "Next: resume=True to go on from there, or remove it."
         )
-    found = json.loads(known.read_text())
-    differing = [name for name in identity if found.get(name) != identity[name]]
+    with _says_damaged(known):
+        found = json.loads(known.read_text())
+        differing = [name for name in identity if found.get(name) != identity[name]]
     if differing:
         raise ValueError(
             f"resume: expected the fit that was interrupted, found one with other {', '.join(differing)} in "
             f"{known.parent}. Next: pass the data, options and seed of that call, or remove the folder to begin anew."
         )
+
+
+@contextmanager
+def _says_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGED as error:
+        raise ValueError(
+            f"checkpoint: expected progress that can be read, found {path.name} damaged in {path.parent}. "
+            "Next: remove the folder, or name another."
+        ) from error
 
 
 def _save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

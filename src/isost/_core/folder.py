@@ -26,15 +26,22 @@ def absolute_path(path: str | os.PathLike[str]) -> Path:
         raise TypeError(f"path: expected text or a pathlib.Path, found {path!r}. Next: pass 'results/fit'.") from error
 
 
-def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+def check_target(path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
     """Make sure, by trying, that an output can be written there; return its absolute path.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    overwrite
+        What was said of an output that exists; None where the caller has no such option.
 
     Raises
     ------
     TypeError
         If it is no path.
     FileExistsError
-        If it exists and `overwrite` is False.
+        If it exists and `overwrite` is not True.
     FileNotFoundError
         If the folder it is to lie in does not exist.
     OSError
@@ -42,9 +49,8 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     """
     target = absolute_path(path)
     if not overwrite and os.path.lexists(target):
-        raise FileExistsError(
-            f"Expected a path that does not exist yet, found {target}. Next: remove it, or choose another path."
-        )
+        way = "remove it, or choose another path" if overwrite is None else "overwrite=True, or another path"
+        raise FileExistsError(f"Expected a path that does not exist yet, found {target}. Next: {way}.")
     if not os.path.isdir(target.parent):
         raise FileNotFoundError(
             f"Expected a path in an existing folder, found no {target.parent}. Next: mkdir -p {target.parent}"
@@ -71,7 +77,7 @@ def check_apart(**paths: str | os.PathLike[str] | None) -> None:
 
 
 @contextmanager
-def written_beside(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def written_beside(path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Iterator[Path]:
     """Give a path beside `path` to write a folder to; it is moved into place at the end, or removed after a failure.
 
     Yields

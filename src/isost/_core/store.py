@@ -28,7 +28,7 @@ HEADER = "isost.json"
 IMAGES = "images.zarr"  # where a fit was guided by some
 _FILES = ("model.pt", "stack.npz", "field.npz")
 BROKEN = (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError)
-_REMEDY = "Next: save it again from the fit, or run isost.tl.fit anew"
+_REMEDY = "Next: save it again from the fit, or fit anew"
 
 
 @dataclass(frozen=True, eq=False)

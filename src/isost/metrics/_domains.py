@@ -64,8 +64,8 @@ def domains(
     TypeError
         If `coords` are no numbers, or `n_neighbors` is no whole number.
     ValueError
-        If lengths differ, no place has the labels that are compared, `coords` are not finite, a place has no sample,
-        or neither `truth` nor `coords` are given.
+        If lengths differ, two Series name other places or the same in another order, no place has the labels that are
+        compared, `coords` are not finite, a place has no sample, or neither `truth` nor `coords` are given.
 
     Examples
     --------
@@ -87,6 +87,7 @@ def domains(
     scores = {}
     if truth is not None:
         known = _codes("truth", truth, len(codes))
+        _check_same("truth", truth, found)
         both = (codes >= 0) & (known >= 0)
         if not both.any():
             raise ValueError(
@@ -96,6 +97,7 @@ def domains(
         scores = {name: float(score(known[both], codes[both])) for name, score in _SCORES.items()}
     if coords is not None:
         part = np.zeros(len(codes), dtype=np.int64) if sample is None else _codes("sample", sample, len(codes))
+        _check_same("sample", sample, found)
         n_neighbors = as_whole("n_neighbors", n_neighbors, 1)
         scores["coherence"] = _coherence(codes, _places(coords, len(codes)), part, n_neighbors)
     return scores
@@ -117,6 +119,21 @@ def _codes(name: str, labels: object, n: int | None = None) -> np.ndarray:
             f"sample: expected one for every place, found {(codes < 0).sum()} without. Next: leave these places out."
         )
     return np.asarray(codes)
+
+
+def _check_same(name: str, labels: object, found: object) -> None:
+    """Refuse two Series of other places: they are compared row by row."""
+    if not isinstance(labels, pd.Series) or not isinstance(found, pd.Series) or labels.index.equals(found.index):
+        return
+    differing = labels.index.to_numpy(dtype=object) != found.index.to_numpy(dtype=object)
+    if not differing.any():  # of another type alone
+        return
+    row = int(np.argmax(differing))
+    raise ValueError(
+        f"{name}: expected labels of the same cells in the same order as found, found {labels.index[row]!r} in row "
+        f"{row}, where found has {found.index[row]!r}. Next: {name}.loc[found.index], or {name}.to_numpy() where rows "
+        "correspond."
+    )
 
 
 def _places(coords: np.ndarray, n: int) -> np.ndarray:

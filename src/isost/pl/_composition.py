@@ -48,8 +48,8 @@ def composition(
     TypeError
         If `data` is no DataFrame.
     ValueError
-        If `kind` is neither, bands are asked for groups that are not depths or beside a bar of the tissue, or the
-        shares in it are not in ``attrs``.
+        If `data` has no rows or columns, `kind` is neither, bands are asked for groups that are not depths or beside a
+        bar of the tissue, or the shares in it are not in ``attrs``.
 
     Examples
     --------
@@ -66,6 +66,11 @@ def composition(
     if not isinstance(data, pd.DataFrame):
         raise TypeError(
             f"data: expected a DataFrame of shares, found {type(data).__name__}. "
+            "Next: isost.pl.composition(isost.tl.composition(data, key=...))."
+        )
+    if data.empty:
+        raise ValueError(
+            f"data: expected shares of labels in groups, found {len(data)} groups and {data.shape[1]} labels. "
             "Next: isost.pl.composition(isost.tl.composition(data, key=...))."
         )
     numeric = pd.api.types.is_numeric_dtype(pd.Index(list(data.index)))

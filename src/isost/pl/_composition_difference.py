@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import comb
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +55,7 @@ def composition_difference(
     Returns
     -------
     The Axes: a row a domain, a column a label, grey where a condition has no samples. Below it stands whether
-    differences were tested.
+    differences were tested, and whether there are samples enough for a p of `alpha`.
 
     Raises
     ------
@@ -106,6 +107,7 @@ def composition_difference(
         ax.grid(which="minor", color="white", lw=1.0)
         ax.tick_params(which="minor", length=0)
         ax.set_title(f"{table['condition'].iloc[0]} against {table['reference'].iloc[0]}")
+        ax.set_ylabel(str(table.attrs.get("groupby", "domain")))
         ax.set_xlabel(_tested(table, alpha, len(rows)))
         figure = root_figure(ax)
         bar = figure.colorbar(image, ax=ax, aspect=max(6.0, 2.2 * len(wide)), pad=0.02, label=_TITLES[value],
@@ -118,7 +120,21 @@ def composition_difference(
 def _tested(table: pd.DataFrame, alpha: float, n_sure: int) -> str:
     if not table["padj"].notna().any():
         return "not tested: no replicates"
+    least = _smallest_p(table)
+    if not n_sure and least > alpha:
+        return f"too few samples to test:\np is {least:.2g} at least"
     return f"● padj ≤ {alpha:g}" if n_sure else f"none with padj ≤ {alpha:g}"
+
+
+def _smallest_p(table: pd.DataFrame) -> float:
+    """Find the smallest p that samples of this condition could have had; 0 where the table does not know."""
+    least = float(table.attrs.get("smallest_p", 0.0))  # of all conditions
+    if {"n_samples", "n_samples_reference"} <= set(table):
+        tested = table.loc[table["padj"].notna(), ["n_samples", "n_samples_reference"]].drop_duplicates()
+        # groups of one size can be swapped: that is as large a difference
+        own = [(1 + (n == other)) / comb(n + other, n) for n, other in tested.to_numpy(dtype=np.int64).tolist()]
+        least = max(least, min(own))
+    return least
 
 
 def _checked(data: pd.DataFrame, value: str, condition: str | None) -> pd.DataFrame:

@@ -16,12 +16,16 @@ _MANY = 200
 
 @dataclass(frozen=True)
 class Planes:
-    """Positions in the plane (n, 2) of all cells, the rows of each section, the depths from low to high, their unit."""
+    """Positions in the plane (n, 2) of all cells, the rows of each section, the depths from low to high, their unit.
+
+    Names of the sections are None where depths alone tell them apart.
+    """
 
     xy: np.ndarray
     rows: tuple[np.ndarray, ...]
     depths: np.ndarray
     unit: str
+    names: tuple[str, ...] | None
 
 
 def read_planes(adata: AnnData, *, section_key: str | None, spatial_key: str, depth_key: str | None) -> Planes:
@@ -45,7 +49,10 @@ def read_planes(adata: AnnData, *, section_key: str | None, spatial_key: str, de
     rows = [np.flatnonzero(codes == k) for k in range(codes.max() + 1)]
     depths = np.array([np.median(coords[of, 2]) for of in rows])
     order = np.argsort(depths, kind="stable")
-    return Planes(coords[:, :2], tuple(rows[k] for k in order), depths[order], unit_label(read_unit(adata)))
+    names = None
+    if section_key in adata.obs:
+        names = tuple(str(adata.obs[section_key].iloc[rows[k][0]]) for k in order)
+    return Planes(coords[:, :2], tuple(rows[k] for k in order), depths[order], unit_label(read_unit(adata)), names)
 
 
 def _codes(adata: AnnData, section_key: str | None, depth: np.ndarray, problems: Problems) -> np.ndarray:

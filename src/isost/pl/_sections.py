@@ -34,7 +34,8 @@ def sections(
 ) -> np.ndarray:
     """Plot the sections of a stack side by side, in order of depth.
 
-    All panels share their limits, scale and colours, so that shapes and values can be compared between sections.
+    All panels share their limits, scale and colours, so that shapes and values can be compared between sections. Titles
+    are depths; sections at one depth are named.
 
     Parameters
     ----------
@@ -113,6 +114,16 @@ def sections(
 
 
 def _titles(planes: Planes, depth_key: str | None) -> list[str]:
-    """Depths in the unit of the plane; or what a column says, such as an age, of which the unit is not known."""
+    """Depths in the unit of the plane; or what a column says, such as an age, of which the unit is not known.
+
+    Where several sections lie at one, it does not tell them apart, and their names do.
+    """
     depths = position_labels(planes.depths)
-    return [f"z = {depth} {planes.unit}" if depth_key in (None, "z") else f"{depth_key} = {depth}" for depth in depths]
+    own = depth_key in (None, "z")
+    titles = [f"z = {depth} {planes.unit}" if own else f"{depth_key} = {depth}" for depth in depths]
+    if planes.names is None or len(set(titles)) == len(titles):
+        return titles
+    if len(set(titles)) == 1:
+        return list(planes.names)
+    return [f"{name}\n{title}" if titles.count(title) > 1 else title
+            for name, title in zip(planes.names, titles, strict=True)]  # fmt: skip

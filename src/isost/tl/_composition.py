@@ -68,7 +68,7 @@ def composition(
     KeyError
         If a column, the probabilities or the table is not found.
     TypeError
-        If `data` is neither, or `reference` no DataFrame.
+        If `data` is neither, `key` or `groupby` no name, or `reference` no DataFrame.
     ValueError
         If edges do not rise, nothing has a label and a group, or no group is in the reference.
 
@@ -87,6 +87,12 @@ def composition(
     >>> halves.index.tolist()
     [25.0, 75.0]
     """
+    for argument, name in (("key", key), ("groupby", groupby)):
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{argument}: expected the name of one column of obs, found {name!r}. Next: {argument}='cell_type', "
+                "for instance."
+            )
     table = table_of(data, table_key)
     parts = _parts(table, key, use_probabilities)
     groups = _groups(table, groupby, bins, spatial_key)

@@ -76,8 +76,8 @@ def domain_graph(
     TypeError
         If `adata` is no AnnData, or an argument is of another type.
     ValueError
-        If there is only one domain, positions or features are not finite, a cell has no sample, or there are too few
-        cells for so many neighbours.
+        If there is only one domain, positions are no numbers, positions or features are not finite, a cell has no
+        sample, or there are too few cells for so many neighbours.
 
     Examples
     --------
@@ -137,7 +137,12 @@ def _places(adata: AnnData, spatial_key: str) -> np.ndarray:
     if spatial_key not in adata.obsm:
         raise KeyError(f"spatial_key: expected positions in obsm ({show(adata.obsm)}), found {spatial_key!r}. "
                        "Next: name the key that holds x and y.")  # fmt: skip
-    places = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    try:
+        places = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    except (TypeError, ValueError) as error:  # text, or a sparse matrix
+        kind = getattr(adata.obsm[spatial_key], "dtype", type(adata.obsm[spatial_key]).__name__)
+        raise ValueError(f"obsm[{spatial_key!r}]: expected finite positions (n, 2) or (n, 3), found no numbers "
+                         f"({kind}). Next: a dense array of numbers.") from error  # fmt: skip
     bad = places.ndim != 2 or places.shape[1] not in (2, 3)
     if bad or not np.isfinite(places).all():
         found = f"shape {places.shape}" if bad else "NaN or infinity"

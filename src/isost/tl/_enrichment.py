@@ -105,8 +105,9 @@ def enrichment(
             f"{show(tested, 3)}), found none. Next: sets with the same names of genes, or a smaller min_size."
         )
     table = _table(sets, _gseapy(chosen, sets, background))
-    logger.info("enrichment: %d %s genes in %d sets, %d with padj <= 0.05", len(chosen),
-                gradient if domain is None else domain, len(table), int((table["padj"] <= 0.05).sum()))  # fmt: skip
+    which = f"{gradient} genes" if domain is None else f"genes of {str(domain)!r}"
+    logger.info("enrichment: %d %s in %d sets, %d with padj <= 0.05", len(chosen), which, len(table),
+                int((table["padj"] <= 0.05).sum()))  # fmt: skip
     return table
 
 

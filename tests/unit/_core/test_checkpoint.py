@@ -54,6 +54,32 @@ def test_another_fit_is_refused(folder: Path) -> None:
         Checkpoint(folder, FIT | {"settings": {"epochs": 4}}, resume=True)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["identity.json", "training.pt", "coupling_0_1.npz"])
+def test_damaged_progress_is_said(folder: Path, name: str, share: float) -> None:
+    kept = Checkpoint(folder, FIT, resume=False)
+    kept.put("coupling_0_1", {"target": np.arange(100.0)})
+    kept.keep(lambda: {"weights": torch.zeros(100)}, now=True)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(share * len(content))])
+
+    def read() -> None:
+        again = Checkpoint(folder, FIT, resume=True)
+        again.state()
+        again.get("coupling_0_1")
+
+    message = rf"checkpoint: expected progress that can be read, found {name} damaged in .*progress\. Next: remove the"
+    with pytest.raises(ValueError, match=message):
+        read()
+
+
+def test_an_identity_that_is_none_is_damaged(folder: Path) -> None:
+    Checkpoint(folder, FIT, resume=False)
+    (folder / "identity.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"found identity\.json damaged"):
+        Checkpoint(folder, FIT, resume=True)
+
+
 def test_a_folder_with_something_else_is_refused(folder: Path) -> None:
     folder.mkdir()
     (folder / "thesis.tex").touch()

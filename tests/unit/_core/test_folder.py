@@ -38,8 +38,10 @@ def test_full_disk_says_so(tmp_path: Path) -> None:
 
 def test_existing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(FileExistsError, match=r"Expected a path that does not exist yet.*Next"):
+    with pytest.raises(FileExistsError, match=r"that does not exist yet.*Next: remove it, or choose another path\."):
         check_target(tmp_path / "out")
+    with pytest.raises(FileExistsError, match=r"that does not exist yet.*Next: overwrite=True, or another path\."):
+        check_target(tmp_path / "out", overwrite=False)
     assert check_target(tmp_path / "out", overwrite=True) == tmp_path / "out"
 
 

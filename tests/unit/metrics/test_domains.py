@@ -102,6 +102,19 @@ def test_errors(arguments: tuple, options: dict, error: type[Exception], says: s
         domains(*arguments, **options)
 
 
+def test_series_of_other_cells_are_refused() -> None:
+    found = pd.Series(["a", "a", "b"], index=["c1", "c2", "c3"])
+    says = "expected labels of the same cells in the same order as found, found 'c3' in row 0, .*'c1'.*Next"
+    with pytest.raises(ValueError, match=f"truth: {says}"):
+        domains(found, found[::-1])
+    with pytest.raises(ValueError, match=f"sample: {says}"):
+        domains(found, None, coords=LINE[:3], sample=found[::-1])
+    with pytest.raises(ValueError, match="truth: expected labels of the same cells.*found 'x' in row 2.*Next"):
+        domains(found, found.rename({"c3": "x"}))
+    assert domains(found, found.copy())["nmi"] == domains(found, found[::-1].to_numpy()[::-1])["nmi"] == 1
+    assert domains(found, found[::-1].loc[found.index])["ari"] == 1
+
+
 def test_layers_of_three_animals_are_coherent(data_dir: Path) -> None:
     adata = anndata.read_h5ad(data_dir / "starmap_mpfc.h5ad")
     options = {"coords": adata.obsm["spatial"][:, :2], "sample": adata.obs["section"]}

@@ -44,6 +44,9 @@ def test_bars_of_depths(shares: pd.DataFrame) -> None:
 def test_errors(shares: pd.DataFrame) -> None:
     with pytest.raises(TypeError, match="data: expected a DataFrame of shares, found int. Next"):
         composition(3)
+    for empty, found in ((pd.DataFrame(), "0 groups and 0"), (shares.iloc[:0], "0 groups and 2")):
+        with pytest.raises(ValueError, match=f"data: expected shares of labels in groups, found {found} labels. Next"):
+            composition(empty)
     shares.index = pd.Index(["s1", "s2", "s3"])
     with pytest.raises(ValueError, match="kind: expected 'bar'.*found 'area'.*Next"):
         composition(shares, kind="area")

@@ -37,6 +37,25 @@ def test_what_was_not_tested_is_said(found: pd.DataFrame) -> None:
     assert still.images[0].get_clim() == (-1, 1)
 
 
+def test_too_few_samples_are_said(found: pd.DataFrame) -> None:
+    few = found.assign(padj=0.4, n_samples=3, n_samples_reference=3)
+    said = "too few samples to test:\np is 0.1 at least"
+    assert composition_difference(few).get_xlabel() == said
+    assert composition_difference(few.drop(columns="n_samples")).get_xlabel() == "none with padj ≤ 0.05"
+    few.attrs["smallest_p"] = 0.029  # another condition has more samples
+    assert composition_difference(few).get_xlabel() == said
+    assert composition_difference(few, alpha=0.1).get_xlabel() == "none with padj ≤ 0.1"
+    assert composition_difference(few.assign(n_samples=4)).get_xlabel() == "none with padj ≤ 0.05"
+    found.attrs["smallest_p"] = 0.1
+    assert composition_difference(found.assign(padj=0.4)).get_xlabel() == said
+
+
+def test_rows_are_named(found: pd.DataFrame) -> None:
+    assert composition_difference(found).get_ylabel() == "domain"
+    found.attrs["groupby"] = "layer"
+    assert composition_difference(found).get_ylabel() == "layer"
+
+
 def test_one_condition_of_several(found: pd.DataFrame) -> None:
     both = pd.concat([found, found.assign(condition="other", difference=0.1)], ignore_index=True)
     assert composition_difference(both, condition="other").get_title() == "other against control"

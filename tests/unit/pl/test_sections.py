@@ -275,6 +275,19 @@ def test_real_sections(data_dir: Path) -> None:
     assert sum(len(positions(ax)) for ax in axes) == adata.n_obs
 
 
+def test_sections_at_one_depth_are_named(stack: AnnData) -> None:
+    stack.obsm["spatial"][stack.obs["section"] == "s10", 2] = 40.0
+    titles = [ax.get_title() for ax in isost.pl.sections(stack)]
+    assert titles[0] == "z = −20 µm" and set(titles[1:]) == {"s1\nz = 40 µm", "s10\nz = 40 µm"}
+    stack.obsm["spatial"][:, 2] = 0.0
+    axes = isost.pl.sections(stack)
+    assert {ax.get_title() for ax in axes} == {"s1", "s2", "s10"}
+    for ax in axes:
+        expected = stack[stack.obs["section"] == ax.get_title()].obsm["spatial"][:, :2]
+        np.testing.assert_array_equal(np.unique(positions(ax), axis=0), np.unique(expected, axis=0))
+    assert [ax.get_title() for ax in isost.pl.sections(stack[stack.obs["section"] == "s1"])] == ["z = 0 µm"]
+
+
 @pytest.mark.parametrize(
     ("key", "titles"),
     [

@@ -344,7 +344,7 @@ def test_no_pickle_is_written(saved: Path) -> None:
 
 def test_existing_path(both: Reconstruction4D, saved: Path) -> None:
     before = (saved / HEADER).stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="Next: remove it, or choose another path"):
+    with pytest.raises(FileExistsError, match="Next: overwrite=True, or another path"):
         both.save(saved)
     assert (saved / HEADER).stat().st_mtime_ns == before
     both.save(saved, overwrite=True)
@@ -386,7 +386,7 @@ def test_damaged_file(saved: Path, name: str, damage: str) -> None:
     else:
         content = bytearray()
     (saved / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} damaged.*Next: save it again"):
+    with pytest.raises(ValueError, match=f"{name} damaged.*Next: save it again from the fit, or fit anew"):
         Reconstruction4D.load(saved)
 
 

@@ -45,7 +45,7 @@ def test_no_pickle_is_written_beside_the_weights(fitted: Reconstruction, tmp_pat
 def test_existing_path(fitted: Reconstruction, tmp_path: Path) -> None:
     fitted.save(tmp_path / "fit")
     before = (tmp_path / "fit" / HEADER).stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="Next: remove it, or choose another path"):
+    with pytest.raises(FileExistsError, match="Next: overwrite=True, or another path"):
         fitted.save(tmp_path / "fit")
     assert (tmp_path / "fit" / HEADER).stat().st_mtime_ns == before
     fitted.save(tmp_path / "fit", overwrite=True)
@@ -119,7 +119,7 @@ def test_damaged_file(saved: Path, name: str, damage: str) -> None:
     else:
         content = bytearray()
     (saved / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} damaged.*Next: save it again"):
+    with pytest.raises(ValueError, match=f"{name} damaged.*Next: save it again from the fit, or fit anew"):
         Reconstruction.load(saved)
 
 

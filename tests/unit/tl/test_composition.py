@@ -67,6 +67,8 @@ def test_order_of_cells_does_not_matter(adata: AnnData) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"key": ["kind"]}, TypeError, r"key: expected the name of one column.*found \['kind'\]. Next"),
+        ({"key": "kind", "groupby": ["section"]}, TypeError, "groupby: expected the name of one column.*Next"),
         ({"key": "nope"}, KeyError, "key: expected a column of obs.*found 'nope'. Next"),
         ({"key": "kind", "groupby": "nope"}, KeyError, "groupby: expected 'depth' or a column.*'nope'. Next"),
         ({"key": "kind", "bins": [1, 1]}, ValueError, "bins: expected two rising edges.*Next"),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy.sparse import csr_matrix
 
 import isost
 from isost.tl import domain_graph
@@ -109,6 +110,18 @@ def test_errors(bands: AnnData, options: dict, error: type[Exception], says: str
     bands.obs["section_one"] = "one"
     with pytest.raises(error, match=says):
         domain_graph(bands, use_rep=None, **options)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "text", "objects", "table"])
+def test_positions_that_are_no_numbers(bands: AnnData, kind: str) -> None:
+    places = bands.obsm["spatial"]
+    words = np.full(places.shape, "here")
+    bands.obsm["spatial"] = {
+        "sparse": csr_matrix(places), "text": words, "objects": words.astype(object),
+        "table": pd.DataFrame(words, index=bands.obs_names, columns=["x", "y"]),
+    }[kind]  # fmt: skip
+    with pytest.raises(ValueError, match=r"obsm\['spatial'\]: expected finite.*found no numbers \(.*Next: a dense"):
+        domain_graph(bands, use_rep=None)
 
 
 def test_errors_of_the_representation(bands: AnnData) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def test_markers_of_a_domain(tested: AnnData, markers: pd.DataFrame, sets: dict)
     pd.testing.assert_frame_equal(found, isost.tl.enrichment(tested, sets))
     assert isost.tl.enrichment(markers, sets, domain="L1", n_top=5)["overlap"].sum() == 0
     assert isost.tl.enrichment(markers, sets, domain="L1", n_top=14)["overlap"].sum() == 2, "from the highest score"
+
+
+def test_the_log_reads_well(
+    tested: AnnData, markers: pd.DataFrame, sets: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="isost"):
+        isost.tl.enrichment(markers.replace({"domain": {"L1": "0"}}), sets, domain="0")
+        isost.tl.enrichment(tested, sets)
+    assert "enrichment: 20 genes of '0' in 3 sets, " in caplog.text
+    assert "enrichment: 20 rising genes in 3 sets, " in caplog.text
 
 
 def test_errors_of_markers(tested: AnnData, markers: pd.DataFrame, sets: dict) -> None:
