@@ -29,6 +29,7 @@ import os
 import resource
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -157,9 +158,10 @@ def niches(adata: ad.AnnData, k: int, seed: int) -> Iterator[tuple[str, np.ndarr
         sc.pp.pca(other, n_comps=30)
         sq.gr.spatial_neighbors(other, coord_type="generic", delaunay=True)
         for hops in HOPS:
-            sq.gr.calculate_niche(other, flavor="cellcharter", distance=hops, aggregation="mean", n_components=k,
-                                  random_state=seed)  # fmt: skip
-            yield f"cellcharter, {how}, {hops}", pd.factorize(other.obs["cellcharter_niche"])[0]
+            with suppress(ValueError):  # its mixture may collapse: no niches then
+                sq.gr.calculate_niche(other, flavor="cellcharter", distance=hops, aggregation="mean", n_components=k,
+                                      random_state=seed)  # fmt: skip
+                yield f"cellcharter, {how}, {hops}", pd.factorize(other.obs["cellcharter_niche"])[0]
         sc.pp.neighbors(other, random_state=seed)
         sc.tl.leiden(other, flavor="igraph", n_iterations=2, random_state=seed)
         for flavor, more in (("neighborhood", {"groups": "leiden"}), ("utag", {})):
