@@ -45,10 +45,15 @@ def permutation_p(
         if len(block) == _BLOCK or number == (n_ways if exact else most):
             beyond += (np.abs(_difference(values, np.array(block))) >= observed - _SAME).sum(axis=0)
             block = []
-    mirrored = 2 if 2 * n_first == n else 1  # with groups of one size, swapping them gives the same difference
+    least = smallest_p(n_first, n - n_first)
     if exact:
-        return beyond / n_ways, mirrored / n_ways
-    return (beyond + 1) / (most + 1), max(1 / (most + 1), mirrored / n_ways)
+        return beyond / n_ways, least
+    return (beyond + 1) / (most + 1), max(1 / (most + 1), least)
+
+
+def smallest_p(n_first: int, n_second: int) -> float:
+    """Say which p samples of two groups can reach; of one size, swapped groups differ by as much."""
+    return (1 + (n_first == n_second)) / comb(n_first + n_second, n_first)
 
 
 def _difference(values: np.ndarray, first: np.ndarray) -> np.ndarray:

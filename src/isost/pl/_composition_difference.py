@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from math import comb
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 
 from isost._core.checks import show as listed
 from isost._core.requests import as_number
+from isost._tools.permute import smallest_p
 from isost.pl._style import INK, MISSING, finish, root_figure, style
 
 _NEEDED = ("domain", "label", "condition", "reference", "difference", "log2_ratio", "padj")
@@ -131,9 +131,7 @@ def _smallest_p(table: pd.DataFrame) -> float:
     least = float(table.attrs.get("smallest_p", 0.0))  # of all conditions
     if {"n_samples", "n_samples_reference"} <= set(table):
         tested = table.loc[table["padj"].notna(), ["n_samples", "n_samples_reference"]].drop_duplicates()
-        # groups of one size can be swapped: that is as large a difference
-        own = [(1 + (n == other)) / comb(n + other, n) for n, other in tested.to_numpy(dtype=np.int64).tolist()]
-        least = max(least, min(own))
+        least = max(least, min(smallest_p(*pair) for pair in tested.to_numpy(dtype=np.int64).tolist()))
     return least
 
 
