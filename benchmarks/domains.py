@@ -11,8 +11,7 @@ expression is normalised and log-transformed alike.
   votes), chosen by the labels, for each section or for all alike, the mean of as many seeds: what a user could reach
   who knew the answer.
 - joint: the three animals together, `batch_key="section"`, scored section by section.
-- stack: `merfish_hypothalamus` in three dimensions, and section by section, scored section by section; two networks
-  each.
+- stack: `merfish_hypothalamus` in three dimensions, and section by section, scored section by section.
 - phantom: the measured cells of phantoms of nine sections, default settings, and, for comparison, the planted domains
   themselves, each cell given that of most of its 13 nearest: the border of a method that looks at so many.
 - ablation: parts left out, on the same sections; "start, not trained" is a linear method, slow features averaged twice.
@@ -241,11 +240,11 @@ def stack(seeds: int) -> list[dict[str, Any]]:
     whole, records = read("merfish_hypothalamus"), []
     names = whole.obs["section"].cat.categories
     for seed in range(seeds):
-        together = ours(whole, seed, n_networks=2)
+        together = ours(whole, seed)
         for name in names:
             rows = (whole.obs["section"] == name).to_numpy()
             part = whole[rows].copy()
-            for method, codes in (("3D", together[rows]), ("section by section", ours(part, seed, n_networks=2))):
+            for method, codes in (("3D", together[rows]), ("section by section", ours(part, seed))):
                 records.append({"section": name, "seed": seed, "method": method, **scores(codes, part)})
     return records
 

@@ -154,16 +154,20 @@ class Training:
 
 
 def settle_norms(network: DualBranch, features: Features, patches: Patches, device: torch.device) -> None:
-    """Give batch norm the statistics of whole cells: those of the training are of cells half of which are hidden."""
+    """Give batch norm the statistics of whole cells: those of the training are of cells half of which are hidden.
+
+    Cells are taken from anywhere in the tissue: within a patch they vary less than all do.
+    """
     if network.genes is None:
         return
     network.to(device).eval()
     for layer in (part for part in network.genes.modules() if isinstance(part, torch.nn.BatchNorm2d)):
         layer.reset_running_stats()
         layer.train().momentum = None  # the mean over blocks
+    turn = np.random.default_rng(0).permutation(len(features))
     with torch.no_grad():
-        for block in patches.in_order(0):
-            network.genes(torch.from_numpy(features.rows(block.rows)).to(device))
+        for rows in np.array_split(turn, patches.n_blocks):
+            network.genes(torch.from_numpy(features.rows(np.sort(rows))).to(device))
     network.eval()
 
 

@@ -19,7 +19,7 @@ from isost._domains.model import tissue_patches
 from isost._domains.network import HOPS, DualBranch
 from isost._domains.patches import Block, Patches
 from isost._domains.tissue import Tissue
-from isost._domains.train import Training, TrainOptions, latents, new_network
+from isost._domains.train import Training, TrainOptions, latents, new_network, settle_norms
 
 N, P, D = 210, 9, 5
 CPU = torch.device("cpu")
@@ -310,3 +310,22 @@ def test_latents_by_blocks_are_those_of_the_whole(
             assert values.dtype == np.float32 and values.shape == (N, D)
             np.testing.assert_allclose(other, truth, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(values, other, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_knows_how_much_whole_cells_vary_whatever_the_blocks(
+    tissue: Tissue, patches: Patches, graph: sparse.csr_matrix
+) -> None:
+    network = made()
+    trend = (tissue.coords[:, :1] + 0.1 * tissue.matrix).astype(np.float32)  # from one end of the tissue to the other
+    features = Features(trend, trend.mean(axis=0), 1 / trend.std(axis=0))
+    image = torch.from_numpy(features.rows(np.arange(N)))
+    settle_norms(network, features, Patches(graph, np.arange(N), N), CPU)
+    first, second = (network.genes.convolutions[k] for k in (1, 4))
+    values = network.genes.convolutions[0](image.view(-1, 1, 3, 3)).detach().transpose(0, 1).flatten(1)
+    np.testing.assert_allclose(first.running_mean, values.mean(dim=1), atol=1e-6)
+    np.testing.assert_allclose(first.running_var, values.var(dim=1), rtol=1e-5)
+    whole = second.running_var.clone()
+    settle_norms(network, features, patches, CPU)
+    np.testing.assert_allclose(first.running_var, values.var(dim=1), rtol=0.05)  # patches by themselves vary less
+    np.testing.assert_allclose(second.running_var, whole, rtol=0.1)
+    assert network.training is False
