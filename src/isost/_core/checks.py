@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def to_numbers(values: pd.Series | pd.DataFrame | np.ndarray) -> np.ndarray | li
     if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
         categories = to_numbers(values.cat.categories.to_numpy())
         return categories if isinstance(categories, list) else np.append(categories, np.nan)[values.cat.codes]
+    if sparse.issparse(values):
+        return ["a sparse matrix"]
     raw = values.to_numpy(na_value=np.nan) if isinstance(values, (pd.Series, pd.DataFrame)) else np.asarray(values)
     if raw.dtype.kind == "O":
         missing = pd.isna(raw)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 from anndata import AnnData
+from scipy import sparse
 
 from isost._core.checks import Problems, show, show_rows, to_numbers
 
 # A coordinate beyond this (a kilometre in µm) is an overflow or stands for "missing", not a place in a tissue.
 LARGEST_COORDINATE = 1e9
 
+_TO_A_STACK = (
+    "isost.pp.stack_sections(sections, z=depths), or write each cell's depth to adata.obs['z'] and pass depth_key='z'"
+)
+
 
 def read_coords(adata: AnnData, spatial_key: str, depth_key: str | None, problems: Problems) -> np.ndarray | None:
     """Read positions (n, 3) float64, or None where there are none; missing values stay in as NaN, and are noted."""
-    plane = _read_plane(adata, spatial_key, depth_key, problems)
+    plane = _read_numbers(adata, spatial_key, 3 if depth_key is None else 2, _TO_A_STACK, problems)
     where = f"adata.obsm[{spatial_key!r}]"
     if depth_key is None:
         if plane is not None:
@@ -27,11 +32,21 @@ def read_coords(adata: AnnData, spatial_key: str, depth_key: str | None, problem
     return None if plane is None or depth is None else np.column_stack([plane[:, :2], depth])
 
 
-def _read_plane(adata: AnnData, spatial_key: str, depth_key: str | None, problems: Problems) -> np.ndarray | None:
-    where, width = f"adata.obsm[{spatial_key!r}]", "3" if depth_key is None else "2 or 3"
+def read_places(adata: AnnData, spatial_key: str, problems: Problems) -> np.ndarray | None:
+    """Read positions (n, 2) of a section or (n, 3) of a stack, float64; else as `read_coords`."""
+    where = f"adata.obsm[{spatial_key!r}]"
+    places = _read_numbers(adata, spatial_key, 2, f"{where} = {where}[:, :2], for instance", problems)
+    if places is not None:
+        _check_values(places, where, problems)
+    return places
+
+
+def _read_numbers(adata: AnnData, spatial_key: str, least: int, do: str, problems: Problems) -> np.ndarray | None:
+    """Read (n, 2) or (n, 3), of `least` columns or more; `do` is what to do where there are others."""
+    where, width = f"adata.obsm[{spatial_key!r}]", "3" if least == 3 else "2 or 3"
     if spatial_key not in adata.obsm:
         columns = [name for name in adata.obs if str(name).lower() in {"x", "y", "z", "x_um", "y_um", "z_um"}]
-        example = ", ".join(map(repr, columns)) if len(columns) > 1 else "'x', 'y', 'z'"
+        example = ", ".join(map(repr, columns if len(columns) > 1 else ["x", "y", "z"]))
         problems.add(
             where,
             expected=f"coordinates (n_cells, {width})",
@@ -42,16 +57,16 @@ def _read_plane(adata: AnnData, spatial_key: str, depth_key: str | None, problem
     values = to_numbers(adata.obsm[spatial_key])
     if isinstance(values, list):
         found = f"values that are none: {show(values)}"
-        problems.add(where, expected="numbers", found=found, next=f"{where} = {where}.astype(float)")
+        make = "toarray()" if sparse.issparse(adata.obsm[spatial_key]) else "astype(float)"
+        problems.add(where, expected="numbers", found=found, next=f"{where} = {where}.{make}")
         return None
-    if values.ndim != 2 or not 2 + (depth_key is None) <= values.shape[1] <= 3:
+    if values.ndim != 2 or not least <= values.shape[1] <= 3:
         flat = values.ndim == 2 and values.shape[1] == 2
         problems.add(
             where,
-            expected=f"(n_cells, {width}) with x, y{' and the depth z' if depth_key is None else ''}",
+            expected=f"(n_cells, {width}) with x, y{' and the depth z' if least == 3 else ''}",
             found=f"shape {values.shape}" + (", that is coordinates without depth" if flat else ""),
-            next="isost.pp.stack_sections(sections, z=depths), or write each cell's depth to adata.obs['z'] and pass "
-            "depth_key='z'",
+            next=do,
         )
         return None
     return values

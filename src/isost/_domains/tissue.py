@@ -16,6 +16,7 @@ from isost._core.checks import Problems, check_adata, check_names, show
 from isost._core.expression import Summary, check_expression, expression_of, summarise
 from isost._core.lazy import is_lazy
 from isost._core.normalise import Normalisation, barely_negative, choose_normalisation, lognormalise
+from isost._core.positions import read_places
 from isost._logging import logger
 
 _FEWEST = 2
@@ -74,7 +75,7 @@ def read_tissue(
     check_adata(adata)
     problems = Problems()
     check_names(adata, problems)
-    coords = _coords(adata, spatial_key, problems)
+    coords = read_places(adata, spatial_key, problems)
     if adata.n_obs < _FEWEST or adata.n_vars < _FEWEST:
         problems.add("adata", expected=f"{_FEWEST} cells and {_FEWEST} genes or more", found=f"shape {adata.shape}",
                      next="look at the subset")  # fmt: skip
@@ -83,7 +84,7 @@ def read_tissue(
         check_batches(adata, str(batch_key), (), problems)
     batch = _codes(adata, "batch_key", batch_key, problems, said=known and correct)
     sample = batch if sample_key is None else _codes(adata, "sample_key", sample_key, problems)
-    if len(problems):
+    if len(problems) or coords is None:
         raise problems.error("spatial_domains")
     raw, where = expression_of(adata, layer), "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     summary = summarise(raw)
@@ -145,26 +146,6 @@ def _say_overlap(adata: AnnData, coords: np.ndarray) -> None:
             logger.warning("spatial_domains: sections of obs['section'] lie over each other and are taken for one "
                            "tissue; if they are not, sample_key='section', or batch_key='section'")  # fmt: skip
             return
-
-
-def _coords(adata: AnnData, key: str, problems: Problems) -> np.ndarray:
-    if key not in adata.obsm:
-        problems.add("spatial_key", expected=f"positions in obsm ({show(adata.obsm)})", found=repr(key),
-                     next="adata.obsm['spatial'] = adata.obs[['x', 'y']].to_numpy(), for instance")  # fmt: skip
-        return np.zeros((adata.n_obs, 2))
-    try:
-        coords = np.asarray(adata.obsm[key], dtype=np.float64)
-    except (TypeError, ValueError):
-        kind = getattr(adata.obsm[key], "dtype", type(adata.obsm[key]).__name__)
-        problems.add(f"obsm[{key!r}]", expected="finite positions (n, 2) or (n, 3)", found=f"no numbers ({kind})",
-                     next="a dense array of numbers")  # fmt: skip
-        return np.zeros((adata.n_obs, 2))
-    if coords.ndim != 2 or coords.shape[1] not in (2, 3) or not np.isfinite(coords).all():
-        what = " with NaN or infinity" if coords.size and not np.isfinite(coords).all() else ""
-        problems.add(f"obsm[{key!r}]", expected="finite positions (n, 2) or (n, 3)", found=f"{coords.shape}{what}",
-                     next="leave cells without a position out")  # fmt: skip
-        return np.zeros((adata.n_obs, 2))
-    return coords
 
 
 def _codes(adata: AnnData, name: str, key: str | None, problems: Problems, *, said: bool = False) -> np.ndarray:

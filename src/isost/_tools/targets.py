@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 from spatialdata import SpatialData
 
-from isost._core.checks import show
+from isost._core.checks import show, to_numbers
 from isost._core.voxels import Voxels
 
 CELLS, VOXELS = "isost_cells", "isost_voxels"
@@ -46,28 +46,32 @@ def table_of(data: AnnData | SpatialData, table_key: str | None) -> AnnData:
     return data
 
 
-def positions_of(table: AnnData, spatial_key: str = "spatial") -> np.ndarray:
-    """(n, 3) float64 positions.
+def positions_of(table: AnnData, spatial_key: str = "spatial", dims: tuple[int, ...] = (3,)) -> np.ndarray:
+    """(n, 3) float64 positions, or (n, 2) where so many dimensions will do.
 
     Raises
     ------
     KeyError
         If there are none.
     ValueError
-        If they are not in three dimensions, or not finite.
+        If they are no numbers, not in so many dimensions, or not finite.
     """
     if spatial_key not in table.obsm:
         raise KeyError(
             f"spatial_key: expected positions in obsm ({show(table.obsm)}), found {spatial_key!r}. "
-            "Next: name the key that holds x, y, z."
+            f"Next: name the key that holds x, y{'' if 2 in dims else ', z'}."
         )
-    coords = np.asarray(table.obsm[spatial_key], dtype=np.float64)
-    if coords.ndim != 2 or coords.shape[1] != 3 or not np.isfinite(coords).all():
-        raise ValueError(
-            f"obsm[{spatial_key!r}]: expected finite positions (n, 3), found shape {coords.shape}"
-            f"{'' if np.isfinite(coords).all() else ' with NaN or infinity'}. "
-            "Next: isost.pp.stack_sections(sections, z=depths) puts depths there."
-        )
+    where, expected = f"obsm[{spatial_key!r}]", f"finite positions {' or '.join(f'(n, {one})' for one in dims)}"
+    coords = to_numbers(table.obsm[spatial_key])
+    if isinstance(coords, list):
+        raise ValueError(f"{where}: expected {expected}, found no numbers: {show(coords)}. "
+                         "Next: a dense array of numbers.")  # fmt: skip
+    if coords.ndim != 2 or coords.shape[1] not in dims:
+        raise ValueError(f"{where}: expected {expected}, found shape {coords.shape}. "
+                         "Next: isost.pp.stack_sections(sections, z=depths) puts depths there.")  # fmt: skip
+    if not np.isfinite(coords).all():
+        raise ValueError(f"{where}: expected {expected}, found shape {coords.shape} with NaN or infinity. "
+                         "Next: leave cells without a position out.")  # fmt: skip
     return coords
 
 

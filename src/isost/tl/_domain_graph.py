@@ -13,7 +13,7 @@ from isost._logging import logger
 from isost._tools.annotate import category_colors
 from isost._tools.categories import categories_of, check_every_cell
 from isost._tools.domain_graph import check_igraph, connectivities, contact_shares, contacts
-from isost._tools.targets import representation_of
+from isost._tools.targets import positions_of, representation_of
 
 
 def domain_graph(
@@ -102,7 +102,7 @@ def domain_graph(
         samples = categories_of(adata, sample_key, "sample_key")
         check_every_cell(samples, sample_key, "sample_key", np.asarray(domains.codes) >= 0)
         samples = samples[rows].remove_unused_categories()
-    places = _places(adata, spatial_key)[rows]
+    places = positions_of(adata, spatial_key, (2, 3))[rows]
     least = len(rows) if samples is None else int(samples.value_counts().min())
     _check_enough(least, sizes[1], "n_spatial_neighbors")
     linked = np.full((len(names), len(names)), np.nan)
@@ -131,24 +131,6 @@ def domain_graph(
     logger.info("domain_graph: %d domains, %d cells, %d pairs touch; %.1f s", len(names), len(rows),
                 (table["contacts"] > 0).sum(), perf_counter() - started)  # fmt: skip
     return table
-
-
-def _places(adata: AnnData, spatial_key: str) -> np.ndarray:
-    if spatial_key not in adata.obsm:
-        raise KeyError(f"spatial_key: expected positions in obsm ({show(adata.obsm)}), found {spatial_key!r}. "
-                       "Next: name the key that holds x and y.")  # fmt: skip
-    try:
-        places = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
-    except (TypeError, ValueError) as error:  # text, or a sparse matrix
-        kind = getattr(adata.obsm[spatial_key], "dtype", type(adata.obsm[spatial_key]).__name__)
-        raise ValueError(f"obsm[{spatial_key!r}]: expected finite positions (n, 2) or (n, 3), found no numbers "
-                         f"({kind}). Next: a dense array of numbers.") from error  # fmt: skip
-    bad = places.ndim != 2 or places.shape[1] not in (2, 3)
-    if bad or not np.isfinite(places).all():
-        found = f"shape {places.shape}" if bad else "NaN or infinity"
-        raise ValueError(f"obsm[{spatial_key!r}]: expected finite positions (n, 2) or (n, 3), found {found}. "
-                         "Next: leave cells without a position out.")  # fmt: skip
-    return places
 
 
 def _check_enough(n_cells: int, k: int, argument: str) -> None:
