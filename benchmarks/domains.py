@@ -9,7 +9,7 @@ expression is normalised and log-transformed alike.
   seeds.
 - simpler: other methods on the same sections, each at the best of all its settings (neighbours, scaling, covariance,
   votes), chosen by the labels, for each section or for all alike, the mean of as many seeds: what a user could reach
-  who knew the answer.
+  who knew the answer. Of squidpy's niches SpatialLeiden takes part where it is installed (pip install spatialleiden).
 - joint: the three animals together, `batch_key="section"`, scored section by section.
 - stack: `merfish_hypothalamus` in three dimensions, and section by section, scored section by section.
 - phantom: the measured cells of phantoms of nine sections, default settings, and, for comparison, the planted domains
@@ -29,6 +29,7 @@ import resource
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -52,6 +53,7 @@ NEIGHBOURS = (5, 10, 20, 40, 80)
 SHARES = (0.2, 0.5, 0.8)
 HOPS = (1, 2, 3)
 RESOLUTIONS = (0.02, 0.05, 0.1, 0.2, 0.4)
+RATIOS = (0.5, 1.0, 1.8, 3.0, 6.0)
 PARTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no gene branch": {"variant": "spatial"},
@@ -150,7 +152,7 @@ def banksy(x: np.ndarray, coords: np.ndarray, share: float, k: int) -> np.ndarra
 
 
 def niches(adata: ad.AnnData, k: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """squidpy's niches: the mixture of CellCharter's kind, communities of neighbourhood profiles, and UTAG's."""
+    """squidpy's niches: CellCharter's mixture, communities of neighbourhood profiles, UTAG's, and SpatialLeiden's."""
     for how, x in expressions(adata):
         other = ad.AnnData(sparse.csr_matrix(x), adata.obs[[]].copy(), adata.var[[]].copy())
         other.obsm["spatial"] = adata.obsm["spatial"][:, :2]  # a plane, for the triangulation
@@ -170,6 +172,11 @@ def niches(adata: ad.AnnData, k: int, seed: int) -> Iterator[tuple[str, np.ndarr
                 column = next(name for name in other.obs.columns if name not in before)
                 yield f"{flavor}, {how}, {resolution:g}", pd.factorize(other.obs[column])[0]
                 del other.obs[column]
+        for ratio, resolution in itertools.product(RATIOS, RESOLUTIONS) if find_spec("spatialleiden") else ():
+            sq.gr.calculate_niche(other, flavor="spatialleiden", layer_ratio=ratio, resolutions=resolution,
+                                  random_state=seed)  # fmt: skip
+            column = f"spatialleiden_res={resolution}"
+            yield f"spatialleiden, {how}, {ratio:g}, {resolution:g}", pd.factorize(other.obs.pop(column))[0]
 
 
 def others(adata: ad.AnnData, seeds: int) -> list[dict[str, Any]]:
