@@ -73,6 +73,13 @@ def autocorrelation(
     return found
 
 
+def autocorrelation_by_chance(graph: sparse.csr_matrix) -> float:
+    """Deviation of Moran's I of a gene that does not vary in space, (2 tr S^2)^(1/2) / n; S is the graph made symmetric."""
+    steps = mean_of_neighbours(graph)
+    both = (steps + steps.T) / 2
+    return float(np.sqrt(2 * both.multiply(both).sum()) / max(int((np.diff(graph.indptr) > 0).sum()), 1))
+
+
 def correlations(features: Features, rng: np.random.Generator, most: int = 20_000) -> np.ndarray:
     """(p, p) Pearson correlation of the genes, over cells drawn at random."""
     rows = np.sort(rng.choice(len(features), min(most, len(features)), replace=False))
