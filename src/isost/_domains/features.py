@@ -74,7 +74,10 @@ def autocorrelation(
 
 
 def autocorrelation_by_chance(graph: sparse.csr_matrix) -> float:
-    """Deviation of Moran's I of a gene that does not vary in space, (2 tr S^2)^(1/2) / n; S is the graph made symmetric."""
+    """Tell how far Moran's I of a gene goes that does not vary in space: its standard deviation.
+
+    (2 tr S^2)^(1/2) / n, S the graph with rows that sum to 1, made symmetric (Cliff & Ord 1981).
+    """
     steps = mean_of_neighbours(graph)
     both = (steps + steps.T) / 2
     return float(np.sqrt(2 * both.multiply(both).sum()) / max(int((np.diff(graph.indptr) > 0).sum()), 1))
