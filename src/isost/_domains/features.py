@@ -73,16 +73,6 @@ def autocorrelation(
     return found
 
 
-def autocorrelation_by_chance(graph: sparse.csr_matrix) -> float:
-    """Tell how far Moran's I of a gene goes that does not vary in space: its standard deviation.
-
-    (2 tr S^2)^(1/2) / n, S the graph with rows that sum to 1, made symmetric (Cliff & Ord 1981).
-    """
-    steps = mean_of_neighbours(graph)
-    both = (steps + steps.T) / 2
-    return float(np.sqrt(2 * both.multiply(both).sum()) / max(int((np.diff(graph.indptr) > 0).sum()), 1))
-
-
 def correlations(features: Features, rng: np.random.Generator, most: int = 20_000) -> np.ndarray:
     """(p, p) Pearson correlation of the genes, over cells drawn at random."""
     rows = np.sort(rng.choice(len(features), min(most, len(features)), replace=False))

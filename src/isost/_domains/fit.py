@@ -18,7 +18,7 @@ from isost._core.checkpoint import Checkpoint, clear
 from isost._core.random import numpy_generator
 from isost._domains.components import components
 from isost._domains.consensus import agreement, match
-from isost._domains.features import Features, autocorrelation, autocorrelation_by_chance, correlations, moments
+from isost._domains.features import Features, autocorrelation, correlations, moments
 from isost._domains.gene_map import place_genes
 from isost._domains.mixture import choose_number, evidence, fit_mixtures
 from isost._domains.model import (
@@ -48,8 +48,6 @@ from isost._domains.train import (
 from isost._logging import logger
 
 _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary in space
-_BEYOND = 4.0  # standard deviations of Moran's I of genes that do not vary in space, where some of very many are chosen
-_SURELY = 50  # genes that are chosen in any case
 _SOME = 20_000  # cells that mixtures are fitted on
 _PLACED = 2_000  # genes on a map at the most: time grows with the cube
 _FEWEST = 3  # epochs, where there are many cells
@@ -181,11 +179,8 @@ def _choose_genes(tissue: Tissue, graph: sparse.csr_matrix, n_top: int | None) -
                        "alone", moran.max())  # fmt: skip
         moran = varies.astype(np.float64)
     moran = np.where(varies, moran, 0.0)
-    best = np.argsort(-moran, kind="stable")[: n_top or len(moran)]
-    if len(best) < len(moran):  # of very many genes, some would be among the best by chance
-        by_chance = moran[best] < _BEYOND * autocorrelation_by_chance(graph)
-        best = best[~by_chance | (np.arange(len(best)) < _SURELY)]
-    chosen = np.sort(best[moran[best] > 0])
+    chosen = np.sort(np.argsort(-moran, kind="stable")[: n_top or len(moran)])
+    chosen = chosen[moran[chosen] > 0]
     logger.info("spatial_domains: %d of %d genes are used, the one that varies most %s (Moran's I %.2f)", len(chosen),
                 len(tissue.genes), tissue.genes[int(moran.argmax())], moran.max())  # fmt: skip
     names = [tissue.genes[column] for column in chosen]

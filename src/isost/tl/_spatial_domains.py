@@ -85,9 +85,8 @@ def spatial_domains(
         without edges that are long for the tissue and for their place, in two dimensions or three; in a stack of
         sections within each section, and to the nearest cell above and below, where by expression the tissue goes on.
     n_top_genes
-        Genes with the largest Moran's I that are used; None for all that vary in space. Where there are more, those
-        whose Moran's I is within four standard deviations of chance are left out, but for the best 50. Transport places
-        at most 2,000 on the map, in time that grows with their cube.
+        Genes with the largest Moran's I that are used; None for all that vary in space. Transport places at most 2,000
+        on the map, in time that grows with their cube.
     gene_map
         ``"transport"``: by Gromov-Wasserstein of correlations and places. ``"random"``: for comparison.
     start

@@ -59,19 +59,6 @@ def test_genes_that_vary_most_in_space_are_chosen(as_sparse: bool) -> None:
     assert set(genes.names) < set(every) and every == sorted(every, key=lambda name: int(name[1:]))
 
 
-def test_of_very_many_genes_those_that_are_best_by_chance_are_left_out() -> None:
-    """Sixty planted among 3,000, a thousand asked for: few others come along; where none is planted, fifty do."""
-    draw = np.random.default_rng(1)
-    place = draw.uniform(0, 10, (N, 2))
-    x = draw.normal(size=(N, 3000))
-    graph = spatial_graph(place, np.zeros(N, dtype=np.int64))
-    assert len(_choose_genes(tissue_of(x, place), graph, 1000).names) == 50
-    x[:, :60] += 1.5 * np.sin(0.7 * place[:, :1] + np.arange(60))
-    chosen = _choose_genes(tissue_of(x, place), graph, 1000).names
-    assert set(chosen) >= {f"g{k}" for k in range(60)} and len(chosen) < 65
-    assert len(_choose_genes(tissue_of(x[:, :1000], place), graph, 1000).names) > 400  # nothing was to be chosen
-
-
 @pytest.mark.parametrize(
     ("epochs", "n_blocks", "expected"),
     [(100, 1, 100), (100, 4, 25), (100, 7, 15), (100, 1000, 3), (8, 5, 3), (2, 50, 2), (0, 5, 0)],
