@@ -11,6 +11,7 @@ from torch_geometric.nn import GATConv
 from isost._domains.losses import scaled_cosine_error
 
 _FAINT = 0.1  # of their random first values, what a network that starts from features keeps of the others
+_MULTIPLE = 512  # of cells that are convolved together: memory is kept for each number that has been seen
 HOPS = 3  # that what is reconstructed of a cell depends on: two layers of the encoder, one of the decoder
 
 
@@ -91,12 +92,14 @@ class DualBranch(nn.Module):
     def forward(self, x: Tensor, edges: Tensor, n_asked: int | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
         """(n, p) and (2, E) -> z_spatial, z_intrinsic (None without the gene branch), z: (n, d) each.
 
-        With `n_asked`, of the first so many cells only; the others are what is around them.
+        With `n_asked`, of the first so many cells only; the others are what is around them. Up to 511 of these are
+        convolved, too, so that few different numbers are.
         """
         spatial = self.second(self.first(x, edges), edges)[:n_asked]
         if self.genes is None:
             return spatial, None, self.join(spatial)
-        intrinsic = self.genes(x[:n_asked])
+        around = None if n_asked is None else _MULTIPLE * -(-n_asked // _MULTIPLE)
+        intrinsic = self.genes(x[:around])[:n_asked]
         return spatial, intrinsic, self.join(torch.cat([spatial, intrinsic], dim=1))
 
     def masked(self, x: Tensor, edges: Tensor, hidden: Tensor, n_asked: int | None = None) -> tuple[Tensor, Tensor]:

@@ -95,3 +95,18 @@ def test_the_loss_counts_what_it_is_told_to(network: DualBranch, x: torch.Tensor
     found = torch.where(counted[:, None], x * 2, -x)
     assert float(network.reconstruction_loss(found, x, counted)) == pytest.approx(0.0, abs=1e-6)
     assert float(network.reconstruction_loss(found, x, ~counted)) == pytest.approx(8.0, rel=1e-5)
+
+
+def test_numbers_of_cells_that_are_convolved_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number that is new costs memory that is not given back; latents are those of the cells asked."""
+    own = torch.Generator().manual_seed(0)
+    network = new_network(own, 9, place=torch.arange(9), side=3, n_latent=4).eval()
+    x, edges = torch.randn(1200, 9, generator=own), torch.arange(1200).repeat(2, 1)
+    seen, genes = [], network.genes.convolutions.forward
+    monkeypatch.setattr(network.genes.convolutions, "forward", lambda image: seen.append(len(image)) or genes(image))
+    with torch.no_grad():
+        whole = network(x, edges)
+        for n_asked in (513, 700, 1000, 1100):
+            for part, all_cells in zip(network(x, edges, n_asked), whole, strict=True):
+                torch.testing.assert_close(part, all_cells[:n_asked], atol=1e-5, rtol=1e-5)
+    assert seen == [1200, 1024, 1024, 1024, 1200]
