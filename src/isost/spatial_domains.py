@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,6 +12,7 @@ from spatialdata import SpatialData
 
 from isost._core.checks import show
 from isost._core.fit import choose_device
+from isost._core.folder import absolute_path
 from isost._core.random import Rng, torch_generator
 from isost._core.requests import as_number, as_whole
 from isost._domains.fit import FitOptions, fit_domains
@@ -224,6 +224,9 @@ def fit_and_find(
                                ("start", start, ("slow", "random"))):  # fmt: skip
         if value not in known:
             raise ValueError(f"{name}: expected one of {show(known)}, found {value!r}. Next: {name}={known[0]!r}.")
+    if not isinstance(project_conflicts, bool | np.bool_):
+        raise TypeError(f"project_conflicts: expected True or False, found {project_conflicts!r}. "
+                        "Next: project_conflicts=True.")  # fmt: skip
     _check_shares(mask_rate=mask_rate, temperature=temperature, contrast=contrast)
     train = TrainOptions(
         epochs=as_whole("epochs", epochs, 0), mask_rate=float(mask_rate), temperature=float(temperature),
@@ -249,7 +252,7 @@ def fit_and_find(
         raise ValueError(
             "resume: expected the checkpoint of an interrupted fit, found none. Next: checkpoint='progress'."
         )
-    folder = None if checkpoint is None else Path(checkpoint).expanduser().absolute()
+    folder = None if checkpoint is None else absolute_path(checkpoint)
     domains, found = fit_domains(
         tissue, options, generator=generator, device=where, progress=progress, checkpoint=folder, resume=resume
     )

@@ -21,21 +21,26 @@ def read_coords(adata: AnnData, spatial_key: str, depth_key: str | None, problem
     plane = _read_numbers(adata, spatial_key, 3 if depth_key is None else 2, _TO_A_STACK, problems)
     where = f"adata.obsm[{spatial_key!r}]"
     if depth_key is None:
-        if plane is not None:
-            _check_values(plane, where, problems)
+        if plane is not None and _check_values(plane, where, problems):
+            _check_apart(plane, where, problems)
         return plane
     depth = _read_depth(adata, depth_key, problems)
-    if plane is not None:
-        _check_values(plane[:, :2], where, problems)
+    if plane is not None and _check_values(plane[:, :2], where, problems):
+        _check_apart(plane, where, problems)
     if depth is not None:
         _check_values(depth, f"adata.obs[{depth_key!r}]", problems)
     return None if plane is None or depth is None else np.column_stack([plane[:, :2], depth])
 
 
-def read_places(adata: AnnData, spatial_key: str, problems: Problems) -> np.ndarray | None:
-    """Read positions (n, 2) of a section or (n, 3) of a stack, float64; else as `read_coords`."""
+def read_positions(adata: AnnData, spatial_key: str, problems: Problems) -> np.ndarray | None:
+    """Read positions (n, 2) of a section or (n, 3) of a stack, float64; else as `read_coords`.
+
+    They may be all the same.
+    """
     where = f"adata.obsm[{spatial_key!r}]"
-    places = _read_numbers(adata, spatial_key, 2, f"{where} = {where}[:, :2], for instance", problems)
+    columns = ", ".join(map(repr, _columns(adata, 2)))
+    make = f"{where} = adata.obs[[{columns}]].to_numpy(), for instance"
+    places = _read_numbers(adata, spatial_key, 2, make, problems)
     if places is not None:
         _check_values(places, where, problems)
     return places
@@ -43,10 +48,13 @@ def read_places(adata: AnnData, spatial_key: str, problems: Problems) -> np.ndar
 
 def _read_numbers(adata: AnnData, spatial_key: str, least: int, do: str, problems: Problems) -> np.ndarray | None:
     """Read (n, 2) or (n, 3), of `least` columns or more; `do` is what to do where there are others."""
+    if not isinstance(spatial_key, str):
+        problems.add("spatial_key", expected=f"the name of a key of adata.obsm ({show(adata.obsm)})",
+                     found=repr(spatial_key), next="name one of these")  # fmt: skip
+        return None
     where, width = f"adata.obsm[{spatial_key!r}]", "3" if least == 3 else "2 or 3"
     if spatial_key not in adata.obsm:
-        columns = [name for name in adata.obs if str(name).lower() in {"x", "y", "z", "x_um", "y_um", "z_um"}]
-        example = ", ".join(map(repr, columns if len(columns) > 1 else ["x", "y", "z"]))
+        example = ", ".join(map(repr, _columns(adata, least)))
         problems.add(
             where,
             expected=f"coordinates (n_cells, {width})",
@@ -70,6 +78,16 @@ def _read_numbers(adata: AnnData, spatial_key: str, least: int, do: str, problem
         )
         return None
     return values
+
+
+def _columns(adata: AnnData, dims: int) -> list[str]:
+    """Name the columns of obs that may hold positions: those of one kind, or x, y, z."""
+    known = {str(name).lower(): str(name) for name in adata.obs}
+    for ending in ("", "_um"):
+        found = [known[axis + ending] for axis in "xyz" if axis + ending in known]
+        if len(found) > 1:
+            return found
+    return ["x", "y", "z"][:dims]
 
 
 def _read_depth(adata: AnnData, depth_key: str, problems: Problems) -> np.ndarray | None:
@@ -98,8 +116,9 @@ def _read_depth(adata: AnnData, depth_key: str, problems: Problems) -> np.ndarra
     return values
 
 
-def _check_values(values: np.ndarray, where: str, problems: Problems) -> None:
-    table = values.reshape(len(values), -1)
+def _check_values(values: np.ndarray, where: str, problems: Problems) -> bool:
+    """Note values that are not finite, or too large; say whether all are finite."""
+    table = values if values.ndim == 2 else values[:, None]
     bad = ~np.isfinite(table).all(axis=1)
     if bad.any():
         rows = f"numpy.isfinite({where})" + (".all(axis=1)" if values.ndim == 2 else "")
@@ -118,7 +137,11 @@ def _check_values(values: np.ndarray, where: str, problems: Problems) -> None:
             found=f"larger ones in {show_rows(far)}: an overflow, or a stand-in for missing values",
             next=f"adata = adata[{rows}].copy()  # without these cells",
         )
-    if values.ndim == 2 and len(values) > 1 and not bad.any() and not np.ptp(values[:, :2], axis=0).any():
+    return not bad.any()
+
+
+def _check_apart(values: np.ndarray, where: str, problems: Problems) -> None:
+    if len(values) > 1 and not np.ptp(values[:, :2], axis=0).any():
         problems.add(
             where,
             expected="cells at different places",

@@ -40,7 +40,7 @@ def as_places(coords: np.ndarray, columns: str) -> np.ndarray:
     """
     n = columns.count(",") + 1
     try:
-        places = to_numbers(np.asarray(coords))
+        places = to_numbers(coords)
     except ValueError as error:  # rows of different lengths
         raise TypeError(
             f"coords: expected numbers (n, {n}), found {error}. Next: numpy.column_stack([{columns}])."

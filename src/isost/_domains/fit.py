@@ -265,7 +265,7 @@ def _say_parts(graph: sparse.csr_matrix, tissue: Tissue) -> None:
 def _identity(features: Features, graph: sparse.csr_matrix, options: FitOptions, seeds: list[int]) -> dict[str, Any]:
     digest = hashlib.sha256()
     matrix = features.matrix
-    arrays = [matrix.data, matrix.indices] if sparse.issparse(matrix) else [matrix]
+    arrays = [matrix.data, matrix.indices, matrix.indptr] if sparse.issparse(matrix) else [matrix]
     for values in [*arrays, features.mean, features.scale, graph.indices, graph.indptr]:
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     how = asdict(options)

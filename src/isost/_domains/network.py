@@ -93,7 +93,7 @@ class DualBranch(nn.Module):
         """(n, p) and (2, E) -> z_spatial, z_intrinsic (None without the gene branch), z: (n, d) each.
 
         With `n_asked`, of the first so many cells only; the others are what is around them. Up to 511 of these are
-        convolved, too, so that few different numbers are.
+        convolved, too, where there are so many, and count in batch norm while it learns: so few different numbers are.
         """
         spatial = self.second(self.first(x, edges), edges)[:n_asked]
         if self.genes is None:

@@ -16,7 +16,7 @@ from isost._core.checks import Problems, check_adata, check_names, show
 from isost._core.expression import Summary, check_expression, expression_of, summarise
 from isost._core.lazy import is_lazy
 from isost._core.normalise import Normalisation, barely_negative, choose_normalisation, lognormalise
-from isost._core.positions import read_places
+from isost._core.positions import read_positions
 from isost._logging import logger
 
 _FEWEST = 2
@@ -75,11 +75,11 @@ def read_tissue(
     check_adata(adata)
     problems = Problems()
     check_names(adata, problems)
-    coords = read_places(adata, spatial_key, problems)
+    coords = read_positions(adata, spatial_key, problems)
     if adata.n_obs < _FEWEST or adata.n_vars < _FEWEST:
         problems.add("adata", expected=f"{_FEWEST} cells and {_FEWEST} genes or more", found=f"shape {adata.shape}",
                      next="look at the subset")  # fmt: skip
-    known = batch_key is not None and batch_key in adata.obs
+    known = isinstance(batch_key, str) and batch_key in adata.obs
     if known and correct:
         check_batches(adata, str(batch_key), (), problems)
     batch = _codes(adata, "batch_key", batch_key, problems, said=known and correct)
@@ -151,7 +151,7 @@ def _say_overlap(adata: AnnData, coords: np.ndarray) -> None:
 def _codes(adata: AnnData, name: str, key: str | None, problems: Problems, *, said: bool = False) -> np.ndarray:
     if key is None:
         return np.zeros(adata.n_obs, dtype=np.int64)
-    if key not in adata.obs:
+    if not isinstance(key, str) or key not in adata.obs:
         problems.add(name, expected=f"a column of obs ({show(adata.obs.columns)})", found=repr(key),
                      next="name one of these")  # fmt: skip
         return np.zeros(adata.n_obs, dtype=np.int64)

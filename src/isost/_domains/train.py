@@ -87,6 +87,7 @@ class Training:
                     each.append(self._step(block, optimiser))
                     schedule.step()
                 losses = np.mean(each, axis=0)
+                _check_losses(losses, len(self.history["contrast"]) + 1)
                 self.history["reconstruction"].append(float(losses[0]))
                 self.history["contrast"].append(float(losses[1]))
                 kept = _copy(network)
@@ -151,6 +152,19 @@ class Training:
             part.load_state_dict(state[name])
         self.history = state["history"]
         self.generator.set_state(state["generator"])
+
+
+def _check_losses(losses: np.ndarray, epoch: int) -> None:
+    """Refuse losses that are no numbers any more.
+
+    Raises
+    ------
+    ValueError
+        If one is infinite or NaN.
+    """
+    if not np.isfinite(losses).all():
+        raise ValueError(f"spatial_domains: expected finite losses, found {losses[0]:g} and {losses[1]:g} in epoch "
+                         f"{epoch}. Next: a smaller contrast, or a larger temperature.")  # fmt: skip
 
 
 def settle_norms(network: DualBranch, features: Features, patches: Patches, device: torch.device) -> None:

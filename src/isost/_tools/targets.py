@@ -13,6 +13,11 @@ from isost._core.voxels import Voxels
 
 CELLS, VOXELS = "isost_cells", "isost_voxels"
 
+_MAKE = {
+    True: "adata.obsm['spatial'] = adata.obs[['x', 'y']].to_numpy(), for instance",
+    False: "isost.pp.stack_sections(sections, z=depths) puts depths there",
+}
+
 
 def table_of(data: AnnData | SpatialData, table_key: str | None) -> AnnData:
     """Look up the table that a tool reads and writes; an AnnData is its own.
@@ -56,7 +61,7 @@ def positions_of(table: AnnData, spatial_key: str = "spatial", dims: tuple[int, 
     ValueError
         If they are no numbers, not in so many dimensions, or not finite.
     """
-    if spatial_key not in table.obsm:
+    if not isinstance(spatial_key, str) or spatial_key not in table.obsm:
         raise KeyError(
             f"spatial_key: expected positions in obsm ({show(table.obsm)}), found {spatial_key!r}. "
             f"Next: name the key that holds x, y{'' if 2 in dims else ', z'}."
@@ -68,7 +73,7 @@ def positions_of(table: AnnData, spatial_key: str = "spatial", dims: tuple[int, 
                          "Next: a dense array of numbers.")  # fmt: skip
     if coords.ndim != 2 or coords.shape[1] not in dims:
         raise ValueError(f"{where}: expected {expected}, found shape {coords.shape}. "
-                         "Next: isost.pp.stack_sections(sections, z=depths) puts depths there.")  # fmt: skip
+                         f"Next: {_MAKE[2 in dims]}.")  # fmt: skip
     if not np.isfinite(coords).all():
         raise ValueError(f"{where}: expected {expected}, found shape {coords.shape} with NaN or infinity. "
                          "Next: leave cells without a position out.")  # fmt: skip

@@ -138,7 +138,7 @@ def _check_same(name: str, labels: object, found: object) -> None:
 
 def _places(coords: np.ndarray, n: int) -> np.ndarray:
     try:
-        places = to_numbers(np.asarray(coords))
+        places = to_numbers(coords)
     except ValueError:  # rows of different lengths
         places = ["rows of different lengths"]
     if isinstance(places, list):

@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from spatialdata import SpatialData
 
-from isost._core.checks import show
+from isost._core.checks import show, to_numbers
 from isost._core.requests import as_whole
 from isost._core.units import read_unit
 from isost._tools.annotate import category_colors
@@ -145,7 +145,9 @@ def _groups(table: AnnData, groupby: str, bins: int | Sequence[float], spatial_k
                 "Next: name one of these."
             )
         return pd.Categorical(table.obs[groupby])
-    edges: Any = as_whole("bins", bins, 1) if np.ndim(bins) == 0 else np.asarray(bins, dtype=np.float64)
+    edges: Any = as_whole("bins", bins, 1) if np.ndim(bins) == 0 else to_numbers(np.asarray(bins))
+    if isinstance(edges, list):
+        raise TypeError(f"bins: expected depths of edges, found {show(edges)}. Next: bins=10.")
     if np.ndim(edges) and (len(edges) < 2 or not np.all(np.diff(edges) > 0)):
         raise ValueError(f"bins: expected two rising edges or more, found {show(edges)}. Next: bins=10.")
     number, middles = depth_bins(positions_of(table, spatial_key)[:, 2], edges)

@@ -151,9 +151,9 @@ def checked_names(places: Places, genes: str | Sequence[str] | None) -> list[str
 def _coords(adata: AnnData, name: str) -> np.ndarray:
     if "spatial" not in adata.obsm:
         raise KeyError(f"{name}: expected obsm['spatial'] (n, 3), found none. Next: isost.pp.stack_sections(...).")
-    coords = to_numbers(np.asarray(adata.obsm["spatial"]))
+    coords = to_numbers(adata.obsm["spatial"])
     if isinstance(coords, list) or coords.ndim != 2 or coords.shape[1] != 3 or len(coords) < 2:
-        found = "text" if isinstance(coords, list) else f"shape {coords.shape}"
+        found = f"no numbers ({show(coords)})" if isinstance(coords, list) else f"shape {coords.shape}"
         raise ValueError(
             f"{name}: expected obsm['spatial'] of shape (n, 3), found {found}. Next: isost.pp.stack_sections(...)."
         )

@@ -12,14 +12,8 @@ from isost._domains.tissue import Tissue
 
 def tissue_of(coords: np.ndarray, sample: np.ndarray) -> Tissue:
     n = len(coords)
-    return Tissue(
-        np.zeros((n, 1), np.float32),
-        ["g"],
-        Normalisation("nothing", None, False, None),
-        coords,
-        sample,
-        np.zeros(n, int),
-    )
+    how = Normalisation("nothing", None, False, None)
+    return Tissue(np.zeros((n, 1), np.float32), how, ["g"], coords, sample, np.zeros(n, int))
 
 
 @pytest.mark.parametrize("n_votes", [0, 4, 9])

@@ -43,23 +43,25 @@ def works(adata: AnnData, **options: object) -> None:
 
 
 def test_no_coordinates(adata: AnnData) -> None:
-    refused(adata, "spatial_key.*found 'nope'", spatial_key="nope")
+    refused(adata, r"obsm\['nope'\]: expected coordinates.*found obsm keys 'spatial'", spatial_key="nope")
+    refused(adata, r"spatial_key: expected the name.*found \['spatial'\]", spatial_key=["spatial"])
     del adata.obsm["spatial"]
-    refused(adata, "spatial_key.*found 'spatial'")
+    refused(adata, r"obsm\['spatial'\]: expected coordinates.*found obsm keys 'X_pca'")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_coordinates_that_are_not_finite(adata: AnnData, value: float) -> None:
     adata.obsm["spatial"][3, 1] = value
-    refused(adata, "finite positions.*NaN or infinity")
+    refused(adata, "finite coordinates.*NaN or infinity in 1 of 45 cells")
 
 
 def test_coordinates_of_another_shape(adata: AnnData) -> None:
     adata.obsm["spatial"] = adata.obsm["spatial"][:, :1]
-    refused(adata, "finite positions")
+    refused(adata, r"\(n_cells, 2 or 3\) with x, y; found shape \(45, 1\)")
 
 
 def test_hardly_any_cells(adata: AnnData) -> None:
+    refused(adata[:0].copy(), r"2 cells.*found shape \(0, 8\)", n_domains=1)
     refused(adata[:1].copy(), "2 cells", n_domains=1)
     works(adata[:2].copy(), n_domains=1)
     works(adata[:2].copy())
@@ -213,5 +215,16 @@ def test_more_genes_than_transport_places(monkeypatch: pytest.MonkeyPatch) -> No
 def test_positions_that_are_no_numbers() -> None:
     adata = isost.datasets.phantom(n_sections=2, n_cells=40, n_genes=10)
     adata.obsm["spatial"] = np.full((adata.n_obs, 2), "here")
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="expected numbers; found values that are none: 'here'"):
         isost.tl.spatial_domains(adata, **QUICK)
+
+
+def test_names_that_are_none(adata: AnnData) -> None:
+    refused(adata, r"batch_key: expected a column.*found \['section'\]", batch_key=["section"])
+    refused(adata, r"sample_key: expected a column.*found \['section'\]", sample_key=["section"])
+    refused(adata, "path: expected text or a pathlib.Path, found 3", TypeError, checkpoint=3)
+    refused(adata, "project_conflicts: expected True or False, found 'no'", TypeError, project_conflicts="no")
+
+
+def test_training_that_diverges(adata: AnnData) -> None:
+    refused(adata, "expected finite losses, found .* in epoch", contrast=1e300, epochs=20)
