@@ -2,8 +2,8 @@
 
     ISOST_DATA_DIR=... python benchmarks/domains.py --out domains.json
 
-Writes one JSON file and prints it as Markdown tables. Everywhere the number of domains is that of the labels, and
-expression is normalised and log-transformed alike.
+Writes one JSON file and prints it as Markdown tables. The number of domains is that of the labels, but for communities,
+which take a resolution; and expression is normalised and log-transformed alike.
 
 - sections: `starmap_mpfc`, each animal by itself. `isost.tl.spatial_domains` with default settings, the mean of five
   seeds.
@@ -60,7 +60,7 @@ COVARIANCES = ("tied", "full")
 NEIGHBOURS = (5, 10, 20, 40, 80)
 SHARES = (0.2, 0.5, 0.8)
 HOPS = (1, 2, 3)
-RESOLUTIONS = (0.02, 0.05, 0.1, 0.2, 0.4)
+RESOLUTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
 UNLABELLED = ("none", "undetermined", "whole heart")  # "whole heart": spots of two sections that were not divided
 RATIOS = (0.5, 1.0, 1.8, 3.0, 6.0)
 PARTS: dict[str, dict[str, Any]] = {
@@ -182,7 +182,10 @@ def niches(adata: ad.AnnData, k: int, seed: int) -> Iterator[tuple[str, np.ndarr
                 column = next(name for name in other.obs.columns if name not in before)
                 yield f"{flavor}, {how}, {resolution:g}", pd.factorize(other.obs[column])[0]
                 del other.obs[column]
-        for ratio, resolution in itertools.product(RATIOS, RESOLUTIONS) if find_spec("spatialleiden") else ():
+        if find_spec("spatialleiden") is None:
+            print("SpatialLeiden is left out: pip install spatialleiden")
+            continue
+        for ratio, resolution in itertools.product(RATIOS, RESOLUTIONS):
             sq.gr.calculate_niche(other, flavor="spatialleiden", layer_ratio=ratio, resolutions=resolution,
                                   random_state=seed)  # fmt: skip
             column = f"spatialleiden_res={resolution}"
@@ -217,7 +220,7 @@ def others(adata: ad.AnnData, seeds: int) -> list[dict[str, Any]]:
 
 def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
     means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-    return means | {"nmi_sd": float(np.std([one["nmi"] for one in found]))}
+    return means | {"n": len(found), "nmi_sd": float(np.std([one["nmi"] for one in found]))}
 
 
 def best_of(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from anndata import AnnData
 from spatialdata import SpatialData
 
-from isost._core.checks import show
+from isost._core.checks import check_adata, show
 from isost._core.fit import choose_device
 from isost._core.folder import absolute_path
 from isost._core.random import Rng, torch_generator
@@ -94,6 +95,11 @@ class SpatialDomains:
         >>> isost.SpatialDomains.fit(adata, n_domains=2, n_networks=1, epochs=5, progress=False)
         SpatialDomains: 2 domains, 20 genes, networks kept: 1
         """
+        known = list(signature(fit_and_find).parameters)[3:]
+        for name in options:
+            if name not in known:
+                raise TypeError(f"{name}: expected an option of a fit ({show(known, len(known))}), found another. "
+                                "Next: one of these; key_added and rep_added are options of annotate.")  # fmt: skip
         return fit_and_find(cls, adata, n_domains=n_domains, **options)[0]
 
     def annotate(
@@ -274,14 +280,17 @@ def _read(layer: str | None, spatial_key: str, batch_key: str | None, sample_key
 
 
 def check_own(adata: AnnData) -> None:
-    """Refuse a view, which writing to would copy.
+    """Refuse what is no AnnData, and a view, which writing to would copy.
 
     Raises
     ------
+    TypeError
+        If it is no AnnData.
     ValueError
-        If it is one.
+        If it is a view.
     """
-    if isinstance(adata, AnnData) and adata.is_view:
+    check_adata(adata)
+    if adata.is_view:
         raise ValueError(
             "adata: expected an AnnData that owns its data, as results are written to it, found a view of another. "
             "Next: adata = adata.copy()."

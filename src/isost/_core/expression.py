@@ -58,7 +58,7 @@ def expression_of(adata: AnnData, layer: str | None = None) -> Any:
         If there is no such layer, or it holds no numbers.
     """
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    if layer is not None and layer not in adata.layers:
+    if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
         raise ValueError(
             f"layer: expected one of the layers ({show(adata.layers)}), found {layer!r}. "
             "Next: layer=None reads adata.X."

@@ -65,7 +65,7 @@ def _read_numbers(adata: AnnData, spatial_key: str, least: int, do: str, problem
     values = to_numbers(adata.obsm[spatial_key])
     if isinstance(values, list):
         found = f"values that are none: {show(values)}"
-        make = "toarray()" if sparse.issparse(adata.obsm[spatial_key]) else "astype(float)"
+        make = "toarray()" if sparse.issparse(adata.obsm[spatial_key]) else "astype(float), where it is numbers as text"
         problems.add(where, expected="numbers", found=found, next=f"{where} = {where}.{make}")
         return None
     if values.ndim != 2 or not least <= values.shape[1] <= 3:

@@ -90,7 +90,7 @@ def representation_of(table: AnnData, use_rep: str) -> np.ndarray:
     ValueError
         If it is not finite.
     """
-    if use_rep not in table.obsm:
+    if not isinstance(use_rep, str) or use_rep not in table.obsm:
         raise KeyError(
             f"use_rep: expected one of obsm ({show(table.obsm)}), found {use_rep!r}. Next: isost.pp.embed(adata) "
             "makes 'X_pca', isost.tl.spatial_features(data) makes 'X_spatial'."

@@ -84,6 +84,8 @@ def domains(
             f"found: expected domains, found none in {len(codes)} places. Next: isost.tl.spatial_domains(adata) "
             "writes obs['spatial_domain']."
         )
+    part = np.zeros(len(codes), dtype=np.int64) if sample is None else _codes("sample", sample, len(codes))
+    _check_same("sample", sample, found)
     scores = {}
     if truth is not None:
         known = _codes("truth", truth, len(codes))
@@ -96,8 +98,6 @@ def domains(
             )
         scores = {name: float(score(known[both], codes[both])) for name, score in _SCORES.items()}
     if coords is not None:
-        part = np.zeros(len(codes), dtype=np.int64) if sample is None else _codes("sample", sample, len(codes))
-        _check_same("sample", sample, found)
         n_neighbors = as_whole("n_neighbors", n_neighbors, 1)
         scores["coherence"] = _coherence(codes, _places(coords, len(codes)), part, n_neighbors)
     return scores

@@ -150,6 +150,8 @@ def _groups(table: AnnData, groupby: str, bins: int | Sequence[float], spatial_k
         raise TypeError(f"bins: expected depths of edges, found {show(edges)}. Next: bins=10.")
     if np.ndim(edges) and (len(edges) < 2 or not np.all(np.diff(edges) > 0)):
         raise ValueError(f"bins: expected two rising edges or more, found {show(edges)}. Next: bins=10.")
+    if not table.n_obs:
+        raise ValueError("data: expected cells, found none. Next: look at the subset.")
     number, middles = depth_bins(positions_of(table, spatial_key)[:, 2], edges)
     return pd.Categorical.from_codes(number, categories=pd.Index(middles))
 

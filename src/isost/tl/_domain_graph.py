@@ -102,7 +102,7 @@ def domain_graph(
         samples = categories_of(adata, sample_key, "sample_key")
         check_every_cell(samples, sample_key, "sample_key", np.asarray(domains.codes) >= 0)
         samples = samples[rows].remove_unused_categories()
-    places = positions_of(adata, spatial_key, (2, 3))[rows]
+    places = positions_of(adata[rows], spatial_key, (2, 3))
     least = len(rows) if samples is None else int(samples.value_counts().min())
     _check_enough(least, sizes[1], "n_spatial_neighbors")
     linked = np.full((len(names), len(names)), np.nan)

@@ -222,9 +222,20 @@ def test_positions_that_are_no_numbers() -> None:
 def test_names_that_are_none(adata: AnnData) -> None:
     refused(adata, r"batch_key: expected a column.*found \['section'\]", batch_key=["section"])
     refused(adata, r"sample_key: expected a column.*found \['section'\]", sample_key=["section"])
+    refused(adata, r"layer: expected one of the layers.*found \['counts'\]", layer=["counts"])
     refused(adata, "path: expected text or a pathlib.Path, found 3", TypeError, checkpoint=3)
     refused(adata, "project_conflicts: expected True or False, found 'no'", TypeError, project_conflicts="no")
 
 
 def test_training_that_diverges(adata: AnnData) -> None:
     refused(adata, "expected finite losses, found .* in epoch", contrast=1e300, epochs=20)
+
+
+def test_options_that_are_none_of_a_fit(adata: AnnData) -> None:
+    with pytest.raises(
+        TypeError, match=r"key_added: expected an option of a fit \('variant', 'layer'.*Next: .*annotate"
+    ):
+        isost.SpatialDomains.fit(adata, key_added="mine")
+    fitted = isost.SpatialDomains.fit(adata, **QUICK)
+    with pytest.raises(TypeError, match="adata: expected an AnnData, found str. Next"):
+        fitted.annotate("x")  # type: ignore[arg-type]

@@ -93,6 +93,7 @@ def test_coherence_takes_places_without_truth_but_none_without_domain() -> None:
         (([1, 2], None), {"coords": [[1, 2], [3]]}, TypeError, "coords: expected numbers.*Next"),
         (([1, 2], None), {"coords": [["a"], ["b"]]}, TypeError, "coords: expected numbers.*found 'a'. Next"),
         (([1, 2], None), {"coords": [[0, np.nan], [0, 1]]}, ValueError, "finite positions, found 1 of 2.*Next"),
+        (([1, 2], [1, 2]), {"sample": ["s"]}, ValueError, "sample: expected a label for each of 2.*found 1. Next"),
         (([1, 2], None), {"coords": LINE[:2], "sample": ["s", None]}, ValueError, "sample: .*found 1 without. Next"),
         (([1, 2], None), {"coords": LINE[:2], "n_neighbors": 0}, ValueError, "n_neighbors: expected a whole.*Next"),
     ],

@@ -71,6 +71,7 @@ def test_order_of_cells_does_not_matter(adata: AnnData) -> None:
         ({"key": "kind", "groupby": ["section"]}, TypeError, "groupby: expected the name of one column.*Next"),
         ({"key": "nope"}, KeyError, "key: expected a column of obs.*found 'nope'. Next"),
         ({"key": "kind", "groupby": "nope"}, KeyError, "groupby: expected 'depth' or a column.*'nope'. Next"),
+        ({"key": "kind", "bins": ["a", "b"]}, TypeError, "bins: expected depths of edges, found 'a', 'b'. Next"),
         ({"key": "kind", "bins": [1, 1]}, ValueError, "bins: expected two rising edges.*Next"),
         ({"key": "kind", "bins": [900, 990]}, ValueError, "expected cells with a label.*found none. Next"),
         ({"key": "section", "use_probabilities": True}, KeyError, "use_probabilities: expected obsm.*Next"),
@@ -112,3 +113,8 @@ def test_enrichment_by_probabilities(adata: AnnData) -> None:
     attrs = composition(adata, key="kind", groupby="section", use_probabilities=True).attrs
     assert attrs["overall"] == pytest.approx({"c": 0.1, "b": 0.2, "a": 0.7})
     assert np.allclose(list(attrs["log2_enrichment"]["s1"].values()), 0)
+
+
+def test_no_cells_have_no_depths(adata: AnnData) -> None:
+    with pytest.raises(ValueError, match="data: expected cells, found none. Next"):
+        composition(adata[:0].copy(), key="kind")

@@ -100,6 +100,8 @@ def test_igraph_is_asked_for(bands: AnnData, monkeypatch: pytest.MonkeyPatch) ->
         ({"groupby": "nope"}, KeyError, "groupby: expected a column.*Next"),
         ({"sample_key": "nope"}, KeyError, "sample_key: expected a column.*Next"),
         ({"spatial_key": "nope"}, KeyError, "spatial_key: expected positions.*found 'nope'. Next"),
+        ({"spatial_key": ["spatial"]}, KeyError, r"spatial_key: expected positions.*found \['spatial'\]. Next"),
+        ({"use_rep": ["X_domains"]}, KeyError, r"use_rep: expected one of obsm.*found \['X_domains'\]. Next"),
         ({"spatial_key": "X_domains"}, ValueError, r"expected finite positions.*\(240, 4\). Next"),
         ({"n_spatial_neighbors": 120, "sample_key": "section"}, ValueError, "n_spatial_neighbors: .*found 120. Next"),
         ({"n_spatial_neighbors": 0}, ValueError, "n_spatial_neighbors: expected a whole number.*Next"),
@@ -109,7 +111,17 @@ def test_igraph_is_asked_for(bands: AnnData, monkeypatch: pytest.MonkeyPatch) ->
 def test_errors(bands: AnnData, options: dict, error: type[Exception], says: str) -> None:
     bands.obs["section_one"] = "one"
     with pytest.raises(error, match=says):
-        domain_graph(bands, use_rep=None, **options)
+        domain_graph(bands, **{"use_rep": None} | options)
+
+
+def test_cells_without_a_domain_need_no_place(bands: AnnData) -> None:
+    bands.obs.loc[bands.obs_names[:3], "spatial_domain"] = None
+    bands.obsm["spatial"][:3] = np.nan
+    without = domain_graph(bands, use_rep=None, n_spatial_neighbors=2)
+    assert without["contacts"].equals(domain_graph(bands[3:], use_rep=None, n_spatial_neighbors=2)["contacts"])
+    bands.obsm["spatial"][3] = np.nan
+    with pytest.raises(ValueError, match="finite positions"):
+        domain_graph(bands, use_rep=None)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "text", "objects", "table"])
