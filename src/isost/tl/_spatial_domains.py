@@ -57,9 +57,12 @@ def spatial_domains(
     that conflict are projected. Domains are a mixture of Gaussians on principal components of z.
 
     Added to the paper: the spatial branch starts from slow features, the combinations of genes that are most alike
-    between neighbours (maximum autocorrelation factors; Switzer & Green 1984), averaged over neighbours. And several
-    networks are trained from different seeds: a cell's domain is the one that they give it on average, their domains
-    matched with each other. How well they agree is in ``uns``: below 0.8, doubt the number of domains.
+    between neighbours (maximum autocorrelation factors; Switzer & Green 1984), averaged over neighbours; there is no
+    activation between its layers. Several networks are trained from different seeds, and those kept, and of their
+    likeliest mixtures that, whose domains explain expression around cells best; a cell's domain is the one that they
+    give it on average, their domains matched with each other, and the nearest cells vote. How well networks agree is in
+    ``uns``: below 0.8, doubt the number of domains. In a stack, cells are joined with the nearest above and below, where
+    the tissue goes on.
 
     Parameters
     ----------
