@@ -61,8 +61,8 @@ def spatial_domains(
     activation between its layers. Several networks are trained from different seeds, and those kept, and of their
     likeliest mixtures that, whose domains explain expression around cells best; a cell's domain is the one that they
     give it on average, their domains matched with each other, and the nearest cells vote. How well networks agree is in
-    ``uns``: below 0.8, doubt the number of domains. In a stack, cells are joined with the nearest above and below, where
-    the tissue goes on.
+    ``uns``: below 0.8, doubt the number of domains. In a stack, cells are joined with the nearest above and below,
+    where the tissue goes on.
 
     Parameters
     ----------
