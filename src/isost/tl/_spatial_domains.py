@@ -106,7 +106,8 @@ def spatial_domains(
     temperature
         Of the contrastive loss.
     contrast
-        Weight of the contrastive loss; 0 leaves it out.
+        Weight of the contrastive loss; 0 leaves it out, which is better where there are fewer places than genes: it
+        then tells each place from the others.
     project_conflicts
         Whether conflicting gradients are projected (PCGrad).
     n_comps
