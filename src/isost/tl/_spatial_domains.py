@@ -106,8 +106,7 @@ def spatial_domains(
     temperature
         Of the contrastive loss.
     contrast
-        Weight of the contrastive loss; 0 leaves it out, which is better where there are fewer places than genes: it
-        then tells each place from the others.
+        Weight of the contrastive loss; 0 leaves it out, which did better on few spots with many genes.
     project_conflicts
         Whether conflicting gradients are projected (PCGrad).
     n_comps
