@@ -66,7 +66,7 @@ SPOTS: dict[str, dict[str, Any]] = {
     "isost, spatial, no contrastive loss": {"contrast": 0.0},
     "isost, spatial, not trained": {"epochs": 0},
 }
-UNLABELLED = ("none", "undetermined", "whole heart")  # "whole heart": spots of two sections that were not divided
+UNLABELLED = ("none", "undetermined", "whole heart")  # "whole heart": spots given to no part of it
 RATIOS = (0.5, 1.0, 1.8, 3.0, 6.0)
 PARTS: dict[str, dict[str, Any]] = {
     "default": {},

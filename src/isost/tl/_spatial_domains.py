@@ -11,8 +11,9 @@ from isost._core.random import Rng
 from isost._core.voxels import read_voxels
 from isost._tools.labels_element import write_labels
 from isost._tools.targets import VOXELS, table_of
+from isost._tools.write_domains import check_own, checked_names, write_domains
 from isost.pl._palette import palette
-from isost.spatial_domains import SpatialDomains, check_own, checked_names, fit_and_find, write_domains
+from isost.spatial_domains import SpatialDomains, fit_and_find
 
 
 def spatial_domains(
