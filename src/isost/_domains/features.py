@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from isost._domains.components import components
 from isost._domains.graph import mean_of_neighbours
 
 _COLUMNS = 256  # genes at a time
 _CLIP = 10.0  # standard deviations
+_SOME = 20_000  # cells that are looked at, where there are many
+_CELLS, _FEWEST = 10, 10  # of each principal component; components that are kept of however few cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +28,14 @@ class Features:
     mean, scale
         (p,) that is taken off, and multiplied by: one over the standard deviation. What a single cell can say of a
         gene is bounded, ten standard deviations.
+    axes
+        (p, r) of principal components, what lies outside of which is left out; None for nothing.
     """
 
     matrix: Any
     mean: np.ndarray
     scale: np.ndarray
+    axes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
@@ -38,7 +44,22 @@ class Features:
         """(m, p) float32 of some cells."""
         block = self.matrix[index]
         x = ((block.toarray() if sparse.issparse(block) else np.asarray(block)) - self.mean) * self.scale
-        return np.clip(x, -_CLIP, _CLIP).astype(np.float32)
+        x = np.clip(x, -_CLIP, _CLIP).astype(np.float32)
+        return x if self.axes is None else x @ self.axes @ self.axes.T
+
+
+def leading_axes(features: Features, rng: np.random.Generator) -> np.ndarray | None:
+    """Find the axes (p, r) float32 of as many principal components as a tenth of the cells; None where p is no more.
+
+    With about as many genes as cells, a network can tell each cell from all others by what is chance in them, and lay
+    them out as they lie in the tissue, whatever they express.
+    """
+    n_cells = min(len(features), _SOME)
+    n_comps = max(n_cells // _CELLS, _FEWEST)
+    if n_comps >= features.matrix.shape[1]:
+        return None
+    rows = np.sort(rng.choice(len(features), n_cells, replace=False))
+    return components(features.rows(rows).astype(np.float64), n_comps, rng).axes.astype(np.float32)
 
 
 def moments(matrix: Any, sample: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +94,7 @@ def autocorrelation(
     return found
 
 
-def correlations(features: Features, rng: np.random.Generator, most: int = 20_000) -> np.ndarray:
+def correlations(features: Features, rng: np.random.Generator, most: int = _SOME) -> np.ndarray:
     """(p, p) Pearson correlation of the genes, over cells drawn at random."""
     rows = np.sort(rng.choice(len(features), min(most, len(features)), replace=False))
     x = features.rows(rows)

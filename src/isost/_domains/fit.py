@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from isost._core.checkpoint import Checkpoint, clear
 from isost._core.random import numpy_generator
 from isost._domains.components import components
 from isost._domains.consensus import agreement, match
-from isost._domains.features import Features, autocorrelation, correlations, moments
+from isost._domains.features import Features, autocorrelation, correlations, leading_axes, moments
 from isost._domains.gene_map import place_genes
 from isost._domains.mixture import choose_number, evidence, fit_mixtures
 from isost._domains.model import (
@@ -113,11 +113,13 @@ def fit_domains(
     """
     graph = tissue_graph(tissue, options.n_neighbors)
     genes = _choose_genes(tissue, graph, options.n_top_genes)
+    rng = numpy_generator(generator)
+    genes = replace(genes, axes=leading_axes(genes.features(tissue), rng))
+    _say_axes(genes)
     features = genes.features(tissue)
     graph = followed(graph, features, tissue, options.n_neighbors)
     _say_parts(graph, tissue)
     patches = tissue_patches(graph, tissue)
-    rng = numpy_generator(generator)
     seeds = torch.randint(2**62, (options.n_networks,), generator=generator).tolist()
     networks, history, each = [], [], []
     place, side = _gene_map(features, options, rng)
@@ -260,6 +262,11 @@ def _say_parts(graph: sparse.csr_matrix, tissue: Tissue) -> None:
     logger.info("spatial_domains: %d cells, %.1f neighbours each, %d connected parts in %d samples%s", len(tissue),
                 graph.nnz / max(len(tissue), 1), n_parts, n_samples,
                 f"; {alone} cells without a neighbour" if alone else "")  # fmt: skip
+
+
+def _say_axes(genes: Genes) -> None:
+    if genes.axes is not None:
+        logger.info("spatial_domains: cells are few for %d genes; %d principal components are kept", *genes.axes.shape)
 
 
 def _identity(features: Features, graph: sparse.csr_matrix, options: FitOptions, seeds: list[int]) -> dict[str, Any]:

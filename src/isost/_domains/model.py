@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,15 @@ class Genes:
         Normalisation.
     mean, deviation
         (p,) over the cells of the fit, corrected where there were batches.
+    axes
+        (p, r) of the principal components that are kept; None for all.
     """
 
     names: list[str]
     how: Normalisation
     mean: np.ndarray
     deviation: np.ndarray
+    axes: np.ndarray | None = None
 
     def features(self, tissue: Tissue) -> Features:
         """Take the genes out of a tissue.
@@ -65,7 +68,7 @@ class Genes:
             )
         columns = [at[name] for name in self.names]
         scale = np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=self.deviation > _SMALLEST)
-        return Features(tissue.matrix[:, columns], self.mean, scale)
+        return Features(tissue.matrix[:, columns], self.mean, scale, self.axes)
 
     def aligned(self, tissue: Tissue) -> Features:
         """Take the genes out of a tissue that was not fitted on; each batch gets their mean and deviation."""
@@ -78,7 +81,7 @@ class Genes:
         for number in range(n_batches):
             rows = tissue.batch == number
             moved[rows] = (moved[rows] - mean[number]) * ratio[number] + self.mean
-        return Features(moved.astype(np.float32), features.mean, features.scale)
+        return replace(features, matrix=moved.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)

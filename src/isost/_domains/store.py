@@ -28,6 +28,8 @@ def save_domains(domains: Domains, params: dict[str, Any], path: str | os.PathLi
         "genes": np.array(genes.names, dtype=np.str_), "mean": genes.mean, "deviation": genes.deviation,
         "order": domains.order,
     }  # fmt: skip
+    if genes.axes is not None:
+        arrays["components"] = genes.axes
     for name, part in domains.together.items():
         arrays |= {f"{name}_mean": part.mean, f"{name}_axes": part.axes}
     states = {}
@@ -57,7 +59,7 @@ def load_domains(path: str | os.PathLike[str]) -> tuple[Domains, dict[str, Any]]
         states = torch.load(io.BytesIO(contents["networks.pt"]), map_location="cpu", weights_only=True)
         genes = Genes(
             arrays["genes"].tolist(), Normalisation.from_uns(header["normalisation"]), arrays["mean"],
-            arrays["deviation"],
+            arrays["deviation"], arrays.get("components"),
         )  # fmt: skip
         members = [_member(header, arrays, states, number) for number in range(int(header["n_networks"]))]
         together = {

@@ -63,7 +63,8 @@ def spatial_domains(
     likeliest mixtures that, whose domains explain expression around cells best; a cell's domain is the one that they
     give it on average, their domains matched with each other, and the nearest cells vote. How well networks agree is in
     ``uns``: below 0.8, doubt the number of domains. In a stack, cells are joined with the nearest above and below,
-    where the tissue goes on.
+    where the tissue goes on. Of few cells with many genes, networks see a principal component for every ten cells:
+    by all genes they could tell each cell from all others.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def spatial_domains(
     temperature
         Of the contrastive loss.
     contrast
-        Weight of the contrastive loss; 0 leaves it out, which did better on few spots with many genes.
+        Weight of the contrastive loss; 0 leaves it out.
     project_conflicts
         Whether conflicting gradients are projected (PCGrad).
     n_comps

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
-from isost._domains.features import Features, autocorrelation, correlations, moments
+from isost._domains.features import Features, autocorrelation, correlations, leading_axes, moments
 from isost._domains.graph import spatial_graph
 
 
@@ -127,6 +129,23 @@ def test_a_single_cell_cannot_say_more_than_ten_deviations() -> None:
     found = features.rows(np.arange(400))
     assert found[0, 0] == pytest.approx(10)
     assert np.abs(found[:, 1]).max() < 2
+
+
+@pytest.mark.parametrize(("n", "p", "n_comps"), [(180, 40, 18), (60, 40, 10), (180, 18, None), (60, 10, None)])
+def test_a_component_for_ten_cells(expression: np.ndarray, n: int, p: int, n_comps: int | None) -> None:
+    """The leading ones of a singular value decomposition; what lies outside of them is left out, once and for all."""
+    features = features_of(expression[:n, 10 : 10 + p], as_sparse=True)
+    axes = leading_axes(features, np.random.default_rng(0))
+    if n_comps is None:
+        assert axes is None
+        return
+    assert axes is not None and axes.shape == (p, n_comps) and axes.dtype == np.float32
+    x = features.rows(np.arange(n)).astype(np.float64)
+    x -= x.mean(axis=0)
+    truth = np.linalg.svd(x, full_matrices=False)[2][:n_comps]
+    np.testing.assert_allclose(axes @ axes.T, truth.T @ truth, atol=1e-4)
+    found = replace(features, axes=axes).rows(np.array([5, 3]))
+    np.testing.assert_allclose(found, features.rows(np.array([5, 3])) @ truth.T @ truth, atol=1e-3)
 
 
 def test_correlations(expression: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from anndata import AnnData
@@ -136,6 +138,36 @@ def test_batches_are_taken_out() -> None:
     isost.tl.spatial_domains(both, sample_key="sample", key_added="as_is", **QUICK)
     isost.tl.spatial_domains(both, batch_key="sample", key_added="corrected", **QUICK)
     assert score(both, "corrected") > max(0.7, score(both, "as_is") + 0.2)
+
+
+def spots(seed: int) -> AnnData:
+    """Counts at 169 places of three bands, each with eight genes of its own among 600."""
+    draw = np.random.default_rng(seed)
+    across = np.arange(13)
+    place = np.stack(np.meshgrid(across, across, indexing="ij"), axis=-1).reshape(-1, 2) * 100.0
+    band = place[:, 0].astype(int) // 500
+    rate = np.full((169, 600), 2.0)
+    for number in range(3):
+        rate[np.ix_(band == number, np.arange(8 * number, 8 * number + 8))] *= 2.5
+    adata = AnnData(draw.poisson(rate).astype(np.float32))
+    adata.obsm["spatial"] = place
+    adata.obs["band"] = np.array(["left", "mid", "right"])[band]
+    return adata
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_spots_and_many_genes(seed: int, tmp_path: Path) -> None:
+    """Trained on all 600 genes, networks agree with the bands by 0.48 and 0.73; and axes are kept with a fit."""
+    adata, other = spots(seed), spots(seed + 10)
+    fitted = isost.SpatialDomains.fit(adata, n_domains=3, n_networks=2, variant="spatial", rng=seed, progress=False)
+    fitted.annotate(adata)
+    assert score(adata) > 0.95
+    fitted.save(tmp_path / "domains")
+    isost.SpatialDomains.load(tmp_path / "domains").annotate(other)
+    assert score(other) > 0.8
+    told = other.obsm["X_domains"].copy()
+    fitted.annotate(other)
+    np.testing.assert_array_equal(other.obsm["X_domains"], told)
 
 
 def isost_concat(one: AnnData, two: AnnData) -> AnnData:
