@@ -263,8 +263,10 @@ def fit_and_find(
               "agreement": domains.info["agreement"], "covariance": covariance, "mask_rate": train.mask_rate,
               "temperature": train.temperature, "contrast": train.contrast, "n_comps": options.n_comps,
               "gene_map": gene_map, "start": start, "project_conflicts": train.project,
-              "n_top_genes": options.n_top_genes, "n_latent": options.n_latent, "n_init": options.n_init,
-              "device": str(where), **_read(layer, spatial_key, batch_key, sample_key)}  # fmt: skip
+              "n_top_genes": options.n_top_genes,
+              "gene_comps": None if domains.genes.axes is None else domains.genes.axes.shape[1],
+              "n_latent": options.n_latent, "n_init": options.n_init, "device": str(where),
+              **_read(layer, spatial_key, batch_key, sample_key)}  # fmt: skip
     return cls(domains, params), found, tissue
 
 

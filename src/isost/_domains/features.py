@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from isost._domains.components import components
 from isost._domains.graph import mean_of_neighbours
 
 _COLUMNS = 256  # genes at a time
 _CLIP = 10.0  # standard deviations
-_SOME = 20_000  # cells that are looked at, where there are many
-_CELLS, _FEWEST = 10, 10  # of each principal component; components that are kept of however few cells
+_CELLS = 10  # for each principal component
+_FEWEST = 10  # principal components, of however few cells
+_MANY = 10_000  # cells, of which all is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Features:
         (p,) that is taken off, and multiplied by: one over the standard deviation. What a single cell can say of a
         gene is bounded, ten standard deviations.
     axes
-        (p, r) of principal components, what lies outside of which is left out; None for nothing.
+        (p, r) float32, of principal components; what lies outside of them is left out. None: nothing is.
     """
 
     matrix: Any
@@ -41,25 +41,35 @@ class Features:
         return int(self.matrix.shape[0])
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """(m, p) float32 of some cells."""
+        """(m, p) float32 of some cells, centred, scaled and cut, and of that what lies along the axes."""
         block = self.matrix[index]
         x = ((block.toarray() if sparse.issparse(block) else np.asarray(block)) - self.mean) * self.scale
         x = np.clip(x, -_CLIP, _CLIP).astype(np.float32)
         return x if self.axes is None else x @ self.axes @ self.axes.T
 
 
-def leading_axes(features: Features, rng: np.random.Generator) -> np.ndarray | None:
-    """Find the axes (p, r) float32 of as many principal components as a tenth of the cells; None where p is no more.
+def leading_axes(features: Features) -> np.ndarray | None:
+    """Find the axes (p, r) float32 of a principal component for every ten cells, ten at the least.
 
     With about as many genes as cells, a network can tell each cell from all others by what is chance in them, and lay
-    them out as they lie in the tissue, whatever they express.
+    them out as they lie in the tissue, whatever they express. The axes are exact: where most of what varies is chance,
+    randomised ones are far from these.
+
+    Returns
+    -------
+    None where there are no more genes than that, and for more than 10,000 cells.
     """
-    n_cells = min(len(features), _SOME)
-    n_comps = max(n_cells // _CELLS, _FEWEST)
-    if n_comps >= features.matrix.shape[1]:
+    n, p = features.matrix.shape
+    n_comps = max(n // _CELLS, _FEWEST)
+    if n_comps >= p or n > _MANY:
         return None
-    rows = np.sort(rng.choice(len(features), n_cells, replace=False))
-    return components(features.rows(rows).astype(np.float64), n_comps, rng).axes.astype(np.float32)
+    x = features.rows(np.arange(n)).astype(np.float64)
+    x -= x.mean(axis=0)
+    if p <= n:
+        return np.linalg.eigh(x.T @ x)[1][:, -n_comps:].astype(np.float32)
+    square, left = (found[..., -n_comps:] for found in np.linalg.eigh(x @ x.T))
+    real = square > 1e-9 * max(square[-1], 1e-30)  # rounding made the others
+    return (x.T @ left[:, real] / np.sqrt(square[real])).astype(np.float32)
 
 
 def moments(matrix: Any, sample: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +104,7 @@ def autocorrelation(
     return found
 
 
-def correlations(features: Features, rng: np.random.Generator, most: int = _SOME) -> np.ndarray:
+def correlations(features: Features, rng: np.random.Generator, most: int = 20_000) -> np.ndarray:
     """(p, p) Pearson correlation of the genes, over cells drawn at random."""
     rows = np.sort(rng.choice(len(features), min(most, len(features)), replace=False))
     x = features.rows(rows)

@@ -113,13 +113,13 @@ def fit_domains(
     """
     graph = tissue_graph(tissue, options.n_neighbors)
     genes = _choose_genes(tissue, graph, options.n_top_genes)
-    rng = numpy_generator(generator)
-    genes = replace(genes, axes=leading_axes(genes.features(tissue), rng))
+    genes = replace(genes, axes=leading_axes(genes.features(tissue)))
     _say_axes(genes)
     features = genes.features(tissue)
     graph = followed(graph, features, tissue, options.n_neighbors)
     _say_parts(graph, tissue)
     patches = tissue_patches(graph, tissue)
+    rng = numpy_generator(generator)
     seeds = torch.randint(2**62, (options.n_networks,), generator=generator).tolist()
     networks, history, each = [], [], []
     place, side = _gene_map(features, options, rng)
@@ -279,4 +279,5 @@ def _identity(features: Features, graph: sparse.csr_matrix, options: FitOptions,
     # of what the networks do not depend on, a resumed fit may have another
     for later in ("n_domains", "n_comps", "covariance", "n_init", "n_networks", "n_votes"):
         how.pop(later)
-    return json.loads(json.dumps({"data": digest.hexdigest(), "options": how, "seed": seeds[0]}))
+    n_comps = None if features.axes is None else features.axes.shape[1]
+    return json.loads(json.dumps({"data": digest.hexdigest(), "options": how, "seed": seeds[0], "components": n_comps}))

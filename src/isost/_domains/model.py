@@ -42,7 +42,7 @@ class Genes:
     mean, deviation
         (p,) over the cells of the fit, corrected where there were batches.
     axes
-        (p, r) of the principal components that are kept; None for all.
+        (p, r) float32, of the principal components that are kept; None for all.
     """
 
     names: list[str]

@@ -63,8 +63,8 @@ def spatial_domains(
     likeliest mixtures that, whose domains explain expression around cells best; a cell's domain is the one that they
     give it on average, their domains matched with each other, and the nearest cells vote. How well networks agree is in
     ``uns``: below 0.8, doubt the number of domains. In a stack, cells are joined with the nearest above and below,
-    where the tissue goes on. Of few cells with many genes, networks see a principal component for every ten cells:
-    by all genes they could tell each cell from all others.
+    where the tissue goes on. Of few cells with many genes, networks see a principal component of expression for every
+    ten cells: by all genes they could tell each cell from all others.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def spatial_domains(
         sections within each section, and to the nearest cell above and below, where by expression the tissue goes on.
     n_top_genes
         Genes with the largest Moran's I that are used; None for all that vary in space. Transport places at most 2,000
-        on the map, in time that grows with their cube.
+        on the map, in time that grows with their cube. Of up to 10,000 cells, networks see no more than one principal
+        component of these genes for every ten (ten at the least).
     gene_map
         ``"transport"``: by Gromov-Wasserstein of correlations and places. ``"random"``: for comparison.
     start
@@ -145,7 +146,8 @@ def spatial_domains(
         Principal components of z_spatial, z_intrinsic and z, of all networks side by side.
     `uns[key_added]`
         ``params``, with ``agreement`` of the networks that were kept (mean adjusted Rand index of any two, where there
-        are two or more) and ``interrupted``; and ``bic``.
+        are two or more), ``interrupted``, and ``gene_comps``, the principal components of expression that networks
+        saw where they did not see all; and ``bic``.
     `uns[f"{key_added}_colors"]`
         Colours.
 

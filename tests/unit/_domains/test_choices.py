@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anndata
@@ -219,6 +220,8 @@ def test_alignment_by_hand() -> None:
         np.testing.assert_allclose(np.corrcoef(moved[:, 0], x[batch == number, 1])[0, 1], 1.0, rtol=1e-5)
         np.testing.assert_allclose(genes.aligned(tissue).rows(np.arange(90))[batch == number].std(axis=0), 1, rtol=1e-4)
     np.testing.assert_allclose(constant.aligned(tissue).matrix, 7.0, rtol=1e-5)
+    first = replace(genes, axes=np.eye(3, 1, dtype=np.float32)).aligned(tissue).rows(np.arange(90))
+    np.testing.assert_array_equal(first, genes.aligned(tissue).rows(np.arange(90)) * [1, 0, 0])
     thin = Tissue(**vars(tissue) | {"matrix": sparse.csr_matrix(tissue.matrix)})
     np.testing.assert_allclose(genes.aligned(thin).matrix, genes.aligned(tissue).matrix, rtol=1e-6)
 

@@ -131,11 +131,11 @@ def test_a_single_cell_cannot_say_more_than_ten_deviations() -> None:
     assert np.abs(found[:, 1]).max() < 2
 
 
-@pytest.mark.parametrize(("n", "p", "n_comps"), [(180, 40, 18), (60, 40, 10), (180, 18, None), (60, 10, None)])
+@pytest.mark.parametrize(("n", "p", "n_comps"), [(180, 40, 18), (60, 290, 10), (180, 18, None), (60, 10, None)])
 def test_a_component_for_ten_cells(expression: np.ndarray, n: int, p: int, n_comps: int | None) -> None:
     """The leading ones of a singular value decomposition; what lies outside of them is left out, once and for all."""
     features = features_of(expression[:n, 10 : 10 + p], as_sparse=True)
-    axes = leading_axes(features, np.random.default_rng(0))
+    axes = leading_axes(features)
     if n_comps is None:
         assert axes is None
         return
@@ -146,6 +146,13 @@ def test_a_component_for_ten_cells(expression: np.ndarray, n: int, p: int, n_com
     np.testing.assert_allclose(axes @ axes.T, truth.T @ truth, atol=1e-4)
     found = replace(features, axes=axes).rows(np.array([5, 3]))
     np.testing.assert_allclose(found, features.rows(np.array([5, 3])) @ truth.T @ truth, atol=1e-3)
+
+
+def test_of_many_cells_all_is_kept() -> None:
+    """Who has them with more than a thousand genes asked for so many genes."""
+    for n, kept in ((10_000, False), (10_001, True)):
+        thin = sparse.random_array((n, 1001), density=1e-3, rng=np.random.default_rng(0), format="csr")
+        assert (leading_axes(Features(thin, np.zeros(1001), np.ones(1001))) is None) == kept
 
 
 def test_correlations(expression: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 import isost
 from isost._core import checkpoint as checkpoints
+from isost._domains import features
 from isost._domains.tissue import read_tissue
 from isost._domains.train import Training
 
@@ -90,7 +91,7 @@ def test_a_crash_and_a_resumed_fit(bands: AnnData, tmp_path: Path, monkeypatch: 
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("other", ["data", "options", "seed"])
+@pytest.mark.parametrize("other", ["data", "options", "seed", "components"])
 def test_a_checkpoint_of_another_fit(
     bands: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
@@ -101,7 +102,9 @@ def test_a_checkpoint_of_another_fit(
             latents_of(bands, checkpoint=tmp_path / "progress")
     if other == "data":
         bands.X[0, 0] += 3
-    options = {"data": {}, "options": {"temperature": 0.7}, "seed": {"rng": 5}}[other]
+    if other == "components":
+        monkeypatch.setattr(features, "_CELLS", 30)
+    options = {"options": {"temperature": 0.7}, "seed": {"rng": 5}}.get(other, {})
     with pytest.raises(ValueError, match=rf"resume: expected.*found one with other .*{other}.*Next"):
         latents_of(bands, checkpoint=tmp_path / "progress", resume=True, **options)
     assert "spatial_domain" not in bands.obs

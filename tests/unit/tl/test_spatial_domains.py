@@ -161,7 +161,7 @@ def test_few_spots_and_many_genes(seed: int, tmp_path: Path) -> None:
     adata, other = spots(seed), spots(seed + 10)
     fitted = isost.SpatialDomains.fit(adata, n_domains=3, n_networks=2, variant="spatial", rng=seed, progress=False)
     fitted.annotate(adata)
-    assert score(adata) > 0.95
+    assert score(adata) > 0.95 and adata.uns["spatial_domain"]["params"]["gene_comps"] == 16
     fitted.save(tmp_path / "domains")
     isost.SpatialDomains.load(tmp_path / "domains").annotate(other)
     assert score(other) > 0.8
