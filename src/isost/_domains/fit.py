@@ -113,9 +113,10 @@ def fit_domains(
     """
     graph = tissue_graph(tissue, options.n_neighbors)
     genes = _choose_genes(tissue, graph, options.n_top_genes)
-    genes = replace(genes, axes=leading_axes(genes.features(tissue)))
-    _say_axes(genes)
     features = genes.features(tissue)
+    genes = replace(genes, axes=leading_axes(features))
+    features = replace(features, axes=genes.axes)
+    _say_axes(genes)
     graph = followed(graph, features, tissue, options.n_neighbors)
     _say_parts(graph, tissue)
     patches = tissue_patches(graph, tissue)
