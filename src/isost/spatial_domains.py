@@ -256,7 +256,6 @@ def fit_and_find(
     domains, found = fit_domains(
         tissue, options, generator=generator, device=where, progress=progress, checkpoint=folder, resume=resume
     )
-    domains.info["batches"] = batch_key is not None
     params = {"variant": variant, "n_domains": domains.n_domains, "n_neighbors": options.n_neighbors,
               "n_votes": options.n_votes, "n_networks": options.n_networks, "n_kept": len(domains.members),
               "epochs": domains.info["epochs"], "interrupted": domains.info["interrupted"],

@@ -152,18 +152,19 @@ def fit_domains(
         for k, name in enumerate(KINDS)
         if (side_by_side := beside([parts[k] for parts in each])) is not None
     }
-    info = found | {"options": asdict(options), "epochs": epochs, "interrupted": not whole}
-    order = np.arange(len(members[0].matched))
-    first = Domains(genes, members, together, order, history, info).of_latents(each)
-    size = np.bincount(refined(first.shares, tissue, options.n_votes), minlength=len(order))
-    rank = np.argsort(np.argsort(-size, kind="stable"), kind="stable")
-    domains = Domains(genes, members, together, rank, history, info)
+    batches = bool((tissue.batch != tissue.batch[0]).any())
+    info = found | {"options": asdict(options), "epochs": epochs, "interrupted": not whole, "batches": batches}
+    first = Domains(genes, members, together, np.arange(len(members[0].matched)), history, info)
+    there = first.of_latents(each, tissue.batch if batches else None)
+    size = np.bincount(refined(there.shares, tissue, options.n_votes), minlength=first.n_domains)
+    by_size = np.argsort(-size, kind="stable")
+    domains = replace(first, order=np.argsort(by_size))
     if checkpoint is not None and whole:
         for number in range(options.n_networks):
             clear(checkpoint / f"network_{number}")
         with suppress(OSError):  # something else is in it
             checkpoint.rmdir()
-    return domains, domains.of_latents(each)
+    return domains, replace(there, shares=there.shares[:, by_size])
 
 
 def _choose_genes(tissue: Tissue, graph: sparse.csr_matrix, n_top: int | None) -> Genes:

@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 
 from isost._core.checks import show
 from isost._core.normalise import Normalisation
+from isost._domains.adapt import adapted
 from isost._domains.balance import balanced
 from isost._domains.components import Components
 from isost._domains.consensus import joint_shares
@@ -27,6 +28,7 @@ from isost._domains.train import latents
 
 _CELLS = 4096  # of a step
 _SMALLEST = 1e-6  # standard deviation of a gene that counts
+_SOME = 20_000  # cells of a batch that its mixture is fitted on
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +95,16 @@ class Member:
     mixture: GaussianMixture
     matched: np.ndarray
 
-    def shares(self, z: np.ndarray) -> np.ndarray:
-        """(n, K) of each cell in the domains of this network."""
-        return self.mixture.predict_proba(self.components.scores(z.astype(np.float64)))
+    def shares(self, z: np.ndarray, batch: np.ndarray | None = None) -> np.ndarray:
+        """(n, K) of each cell in the domains of this network, as they are in its batch where there are any."""
+        scores = self.components.scores(z.astype(np.float64))
+        if batch is None:
+            return self.mixture.predict_proba(scores)
+        found = np.empty((len(z), len(self.matched)))
+        for rows in (np.flatnonzero(batch == number) for number in np.unique(batch)):
+            some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SOME)).astype(int)]
+            found[rows] = adapted(self.mixture, scores[some]).predict_proba(scores[rows])
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,21 +146,22 @@ class Domains:
         """Look for the domains in a tissue that was not fitted on."""
         features = self.genes.features(tissue) if not self.info["batches"] else self.genes.aligned(tissue)
         patches = tissue_patches(followed(tissue_graph(tissue, n_neighbors), features, tissue, n_neighbors), tissue)
-        return self.of_latents([latents(member.network, features, patches, device) for member in self.members])
+        each = [latents(member.network, features, patches, device) for member in self.members]
+        return self.of_latents(each, tissue.batch if self.info["batches"] else None)
 
-    def of_latents(self, each: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]]) -> Found:
-        """Look for the domains where the latents of each network are known."""
+    def of_latents(
+        self, each: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]], batch: np.ndarray | None
+    ) -> Found:
+        """Look for the domains where the latents of each network are known, and the batch of each cell (n,)."""
         kinds = {name: beside([parts[k] for parts in each]) for k, name in enumerate(KINDS)}
         scores = {
             name: self.together[name].scores(values.astype(np.float64)).astype(np.float32)
             for name, values in kinds.items()
             if values is not None
         }
-        own = [member.shares(parts[2]) for member, parts in zip(self.members, each, strict=True)]
+        own = [member.shares(parts[2], batch) for member, parts in zip(self.members, each, strict=True)]
         shares = joint_shares(own, np.array([member.matched for member in self.members]))
-        ordered = np.empty_like(shares)
-        ordered[:, self.order] = shares
-        return Found(scores["spatial"], scores.get("intrinsic"), scores["joint"], ordered)
+        return Found(scores["spatial"], scores.get("intrinsic"), scores["joint"], shares[:, np.argsort(self.order)])
 
 
 KINDS = ("spatial", "intrinsic", "joint")

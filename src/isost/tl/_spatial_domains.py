@@ -81,7 +81,8 @@ def spatial_domains(
     spatial_key
         Key of `obsm` of the positions (n, 2) or (n, 3). The unit does not matter, but z has that of x and y.
     batch_key
-        Column of `obs` of what was measured apart: ComBat (through scanpy) takes out what differs between batches.
+        Column of `obs` of what was measured apart: ComBat (through scanpy) takes out what differs between batches, and
+        the mixture of domains is moved to each batch, held back by that of all.
     sample_key
         Column of `obs` of what lies apart, such as different animals: no edge of the graph joins two samples. None:
         the batches. For the sections of one stack, name none, or a column that is the same for all of them.
