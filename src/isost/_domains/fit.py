@@ -51,6 +51,7 @@ _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary 
 _SOME = 20_000  # cells that mixtures are fitted on
 _PLACED = 2_000  # genes on a map at the most: time grows with the cube
 _FEWEST = 3  # epochs, where there are many cells
+_CELLS_EACH, _FEWEST_COMPS = 30, 5  # cells for each component that a mixture sees, and components at the least
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class FitOptions:
     n_latent
         d of each branch and of z.
     n_comps
-        Principal components of z that the mixture sees.
+        Principal components of z that the mixture sees; of few cells one for every thirty, five at the least.
     covariance, n_init
         Of the mixture.
     n_votes
@@ -220,7 +221,8 @@ def _members(
     """
     n = len(each[0][2])
     rows = np.sort(rng.choice(n, min(n, _SOME), replace=False))
-    own = [components(z[rows].astype(np.float64), options.n_comps, rng) for _, _, z in each]
+    n_comps = min(options.n_comps, max(_FEWEST_COMPS, n // _CELLS_EACH))
+    own = [components(z[rows].astype(np.float64), n_comps, rng) for _, _, z in each]
     scores = [part.scores(z.astype(np.float64)) for part, (_, _, z) in zip(own, each, strict=True)]
     how: dict[str, Any] = {"covariance": options.covariance, "n_init": options.n_init, "rng": rng}
     criterion: dict[int, float] = {}

@@ -114,7 +114,8 @@ def spatial_domains(
     project_conflicts
         Whether conflicting gradients are projected (PCGrad).
     n_comps
-        Principal components of z that the mixture sees.
+        Principal components of z that the mixture sees; of few cells no more than one for every thirty (five at the
+        least), so that its covariance is known.
     covariance
         ``"tied"``: one for all domains, or ``"full"``: one for each.
     n_init

@@ -127,6 +127,17 @@ def test_the_better_half_is_kept_and_matched(n_planted: int, of: int) -> None:
     assert found["agreement"] == (None if of == 1 else pytest.approx(1.0, abs=0.05))
 
 
+@pytest.mark.parametrize(("n", "n_comps", "seen"), [(120, 30, 5), (240, 30, 8), (240, 6, 6), (960, 30, 30)])
+def test_a_mixture_of_few_cells_sees_few_components(n: int, n_comps: int, seen: int) -> None:
+    """One for every thirty cells, and five at the least."""
+    draw = np.random.default_rng(0)
+    z, around = draw.normal(size=(n, 32)), draw.normal(size=(n, 3))
+    options = FitOptions(n_domains=2, n_comps=n_comps, n_init=1)
+    (member,), _, _ = _members(["network"], [(z, None, z)], around, 5.0, options, np.random.default_rng(1))
+    assert member.components.axes.shape == (32, seen)
+    assert member.mixture.means_.shape == (2, seen)
+
+
 @pytest.mark.parametrize("turn", [0, 1, 2])
 def test_of_the_likeliest_mixtures_that_with_the_largest_evidence_is_taken(
     turn: int, monkeypatch: pytest.MonkeyPatch
@@ -200,7 +211,7 @@ def test_a_new_section_is_given_the_moments_of_the_fit(monkeypatch: pytest.Monke
     monkeypatch.setattr(Genes, "aligned", Genes.features)
     fitted.annotate(third, device="cpu")
     as_it_is = adjusted_rand_score(third.obs["band"], third.obs["spatial_domain"])
-    assert min(score) > max(0.8, as_it_is + 0.3), (score, as_it_is)
+    assert min(score) > max(0.9, as_it_is + 0.2), (score, as_it_is)
 
 
 def test_alignment_by_hand() -> None:
