@@ -106,7 +106,8 @@ class SpatialDomains:
         They need the genes of the fit, measured and normalised alike: counts where the fit took counts. What is
         log-normalised, as reconstructed cells are, is taken as it is. Where it was fitted with batches, each batch of
         `adata` (all of it without `batch_key`) is given the mean and the spread of each gene that the fit had: it has
-        to hold the same kinds of cells in shares that are not too different.
+        to hold the same kinds of cells in shares that are not too different. Domains are moved to each batch then, so
+        that those of a cell depend a little on which cells are given along with it.
 
         Parameters
         ----------

@@ -7,9 +7,9 @@ from scipy.linalg import solve_triangular
 from sklearn.mixture import GaussianMixture
 
 _SHARE = 0.25  # of the cells of a batch that the mixture of all counts for
-_FEWEST = 10  # cells that it counts for at the least, for each component
+_FEWEST = 10  # cells that it counts for at the least, for each dimension of each covariance
 _STEPS = 100
-_STILL = 1e-4  # mean change of a share, below which nothing changes any more
+_STILL = 2e-4  # of a cell, on average, that changes domain in a step: nothing changes any more
 
 
 def adapted(mixture: GaussianMixture, x: np.ndarray) -> GaussianMixture:
@@ -17,8 +17,9 @@ def adapted(mixture: GaussianMixture, x: np.ndarray) -> GaussianMixture:
 
     What differs between batches moves their domains, and how cells scatter about them, also where each gene has the
     same mean and variance in all. Expectation maximisation from the mixture, with its conjugate prior (Gauvain & Lee
-    1994): as if a quarter as many cells more had been drawn from the mixture, and their domains were known. A domain
-    that is missing in the batch so stays where it was.
+    1994): as if a quarter as many cells more, ten for each dimension of each covariance at the least, had been drawn
+    from the mixture, and their domains were known. They hold a domain that is missing in the batch about where it was,
+    the more of them it has.
 
     Parameters
     ----------
@@ -27,7 +28,8 @@ def adapted(mixture: GaussianMixture, x: np.ndarray) -> GaussianMixture:
     x
         (n, q) scores of the cells of the batch.
     """
-    drawn = max(_SHARE * len(x), _FEWEST * x.shape[1]) * mixture.weights_
+    n_covariances = 1 if mixture.covariance_type == "tied" else len(mixture.weights_)
+    drawn = max(_SHARE * len(x), _FEWEST * x.shape[1] * n_covariances) * mixture.weights_
     start, about = mixture.means_, mixture.covariances_
     model, before = mixture, mixture.predict_proba(x)
     for _ in range(_STEPS):
@@ -42,7 +44,7 @@ def adapted(mixture: GaussianMixture, x: np.ndarray) -> GaussianMixture:
         else:
             model = _mixture(size, means, square / size[:, None, None])
         shares = model.predict_proba(x)
-        if np.abs(shares - before).mean() < _STILL:
+        if np.abs(shares - before).sum(axis=1).mean() / 2 < _STILL:
             break
         before = shares
     return model

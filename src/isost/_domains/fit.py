@@ -20,7 +20,7 @@ from isost._domains.components import components
 from isost._domains.consensus import agreement, match
 from isost._domains.features import Features, autocorrelation, correlations, leading_axes, moments
 from isost._domains.gene_map import place_genes
-from isost._domains.mixture import choose_number, evidence, fit_mixtures
+from isost._domains.mixture import ENOUGH, choose_number, evidence, fit_mixtures
 from isost._domains.model import (
     KINDS,
     Domains,
@@ -48,7 +48,6 @@ from isost._domains.train import (
 from isost._logging import logger
 
 _LEAST = 0.01  # Moran's I, below which a gene counts as one that does not vary in space
-_SOME = 20_000  # cells that mixtures are fitted on
 _PLACED = 2_000  # genes on a map at the most: time grows with the cube
 _FEWEST = 3  # epochs, where there are many cells
 _CELLS_EACH, _FEWEST_COMPS = 30, 5  # cells for each component that a mixture sees, and components at the least
@@ -153,7 +152,7 @@ def fit_domains(
         for k, name in enumerate(KINDS)
         if (side_by_side := beside([parts[k] for parts in each])) is not None
     }
-    batches = bool((tissue.batch != tissue.batch[0]).any())
+    batches = bool(tissue.batch.any())
     info = found | {"options": asdict(options), "epochs": epochs, "interrupted": not whole, "batches": batches}
     first = Domains(genes, members, together, np.arange(len(members[0].matched)), history, info)
     there = first.of_latents(each, tissue.batch if batches else None)
@@ -220,7 +219,7 @@ def _members(
     another.
     """
     n = len(each[0][2])
-    rows = np.sort(rng.choice(n, min(n, _SOME), replace=False))
+    rows = np.sort(rng.choice(n, min(n, ENOUGH), replace=False))
     n_comps = min(options.n_comps, max(_FEWEST_COMPS, n // _CELLS_EACH))
     own = [components(z[rows].astype(np.float64), n_comps, rng) for _, _, z in each]
     scores = [part.scores(z.astype(np.float64)) for part, (_, _, z) in zip(own, each, strict=True)]

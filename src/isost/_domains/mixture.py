@@ -17,6 +17,7 @@ _SOME = 4_000  # rows that the starts are tried on
 _RIDGE = 1e-6
 _SAME = 1e-4  # of the mean log-likelihood, between mixtures that are the same
 MOST = 15  # domains that are tried where their number is not given
+ENOUGH = 20_000  # cells to fit a mixture on
 
 
 def fit_mixtures(

@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from isost._core.checks import show
 from isost._core.normalise import Normalisation
@@ -21,6 +22,7 @@ from isost._domains.consensus import joint_shares
 from isost._domains.features import Features, moments
 from isost._domains.follow import tissue_shift
 from isost._domains.graph import spatial_graph
+from isost._domains.mixture import ENOUGH
 from isost._domains.network import DualBranch
 from isost._domains.patches import Patches
 from isost._domains.tissue import Tissue
@@ -28,7 +30,6 @@ from isost._domains.train import latents
 
 _CELLS = 4096  # of a step
 _SMALLEST = 1e-6  # standard deviation of a gene that counts
-_SOME = 20_000  # cells of a batch that its mixture is fitted on
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class Member:
             return self.mixture.predict_proba(scores)
         found = np.empty((len(z), len(self.matched)))
         for rows in (np.flatnonzero(batch == number) for number in np.unique(batch)):
-            some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SOME)).astype(int)]
+            some = rows[np.linspace(0, len(rows) - 1, min(len(rows), ENOUGH)).astype(int)]
             found[rows] = adapted(self.mixture, scores[some]).predict_proba(scores[rows])
         return found
 
@@ -159,7 +160,8 @@ class Domains:
             for name, values in kinds.items()
             if values is not None
         }
-        own = [member.shares(parts[2], batch) for member, parts in zip(self.members, each, strict=True)]
+        with threadpool_limits(1):  # the matrices are small: threads wait for each other
+            own = [member.shares(parts[2], batch) for member, parts in zip(self.members, each, strict=True)]
         shares = joint_shares(own, np.array([member.matched for member in self.members]))
         return Found(scores["spatial"], scores.get("intrinsic"), scores["joint"], shares[:, np.argsort(self.order)])
 

@@ -75,12 +75,21 @@ def test_a_missing_domain_stays_missing(mixture: GaussianMixture, missing: int) 
     assert np.linalg.norm(found.means_[missing] - CENTRES[missing]) < 1
 
 
-def test_of_few_cells_little_changes(mixture: GaussianMixture) -> None:
-    """Twenty count for, in two dimensions."""
-    x = CENTRES[:1] + [[2.0, 0.0]]
-    found = adapted(mixture, x)
-    assert np.abs(found.means_ - mixture.means_).max() < 0.3
-    assert np.abs(found.weights_ - mixture.weights_).max() < 1 / 21
+@pytest.mark.parametrize("covariance", ["tied", "full"])
+@pytest.mark.parametrize("n", [30, 2000])
+def test_the_mixture_counts_for_a_quarter_of_the_cells_or_ten_for_each_dimension(n: int, covariance: str) -> None:
+    """Of each covariance: where it ends, another step leads nowhere else."""
+    draw = np.random.default_rng(7)
+    centres, size = 3 * np.eye(3), np.array([0.6, 0.3, 0.1])
+    x = centres[draw.choice(3, 3000, p=size)] + draw.normal(size=(3000, 3))
+    prior = GaussianMixture(3, covariance_type=covariance, means_init=centres, random_state=0).fit(x)
+    x = centres[draw.choice(3, n)] + 0.5 + 0.7 * draw.normal(size=(n, 3))
+    found = adapted(prior, x)
+    drawn = (500 if n == 2000 else 30 if covariance == "tied" else 90) * prior.weights_
+    share = found.predict_proba(x)
+    count = drawn + share.sum(axis=0)
+    np.testing.assert_allclose(found.weights_, count / count.sum(), atol=5e-4)
+    np.testing.assert_allclose(found.means_, (drawn[:, None] * prior.means_ + share.T @ x) / count[:, None], atol=3e-3)
 
 
 def test_the_mixture_is_left_as_it_is(mixture: GaussianMixture) -> None:
@@ -109,7 +118,7 @@ def test_each_batch_has_domains_of_its_own(mixture: GaussianMixture, monkeypatch
     network = DualBranch(4, place=None, n_latent=2)
     member = Member(network, Components(np.zeros(2), np.eye(2)), mixture, np.arange(3))
     for limit in (20_000, 600):
-        monkeypatch.setattr("isost._domains.model._SOME", limit)
+        monkeypatch.setattr("isost._domains.model.ENOUGH", limit)
         apart = member.shares(z, batch)
         np.testing.assert_allclose(apart.sum(axis=1), 1)
         assert np.mean(apart.argmax(axis=1) == codes) > 0.93
