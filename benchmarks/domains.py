@@ -11,6 +11,8 @@ which take a resolution; and expression is normalised and log-transformed alike.
   votes), chosen by the labels, for each section or for all alike, the mean of as many seeds: what a user could reach
   who knew the answer. Of squidpy's niches SpatialLeiden takes part where it is installed (pip install spatialleiden).
 - joint: the three animals together, `batch_key="section"`, scored section by section.
+- batches: phantoms of nine sections, in each of which genes are measured by efficiencies of their own,
+  `batch_key="section"`, two networks, with domains moved to each batch and without.
 - stack: `merfish_hypothalamus` in three dimensions, and section by section, scored section by section.
 - spots: the stack of `heart_asp2019`, and the labelled section of `her2st_C`, by `variant="spatial"` and by the simpler
   methods on the same 1,000 variable genes, each at the best of its settings, chosen by the labels.
@@ -52,6 +54,7 @@ from sklearn.preprocessing import StandardScaler
 from tables import show
 
 import isost
+from isost._domains import adapt
 from isost._domains.mixture import fit_mixtures
 
 SECTIONS = ("BZ9", "BZ5", "BZ14")
@@ -267,6 +270,32 @@ def joint(seeds: int) -> list[dict[str, Any]]:
     return records
 
 
+def thinned(seed: int, shape: str) -> ad.AnnData:
+    """Phantom of which each section keeps a share of a gene's counts, drawn for each gene: two thirds on average."""
+    adata, rng = isost.datasets.phantom(shape, rng=seed), np.random.default_rng(seed)
+    counts = adata.X.toarray().astype(int)
+    section = pd.factorize(adata.obs["section"])[0]
+    for number in range(section.max() + 1):
+        rows = section == number
+        counts[rows] = rng.binomial(counts[rows], rng.beta(6, 3, size=adata.n_vars))
+    adata.X = sparse.csr_matrix(counts.astype(np.float32))
+    return adata
+
+
+def batches(seeds: int) -> list[dict[str, Any]]:
+    records = []
+    for shape, steps in itertools.product(("still", "bending", "branching"), (0, adapt._STEPS)):
+        before, adapt._STEPS = adapt._STEPS, steps
+        found = []
+        for adata in (thinned(seed, shape) for seed in range(10, 10 + seeds)):
+            codes = ours(adata, 0, batch_key="section", n_networks=2)
+            names = adata.obs["section"].astype(str).to_numpy()
+            found += [scores(codes[names == name], adata[names == name]) for name in np.unique(names)]
+        adapt._STEPS = before
+        records.append({"shape": shape, "moved": steps > 0, **mean_of(found)})
+    return records
+
+
 def stack(seeds: int) -> list[dict[str, Any]]:
     whole, records = read("merfish_hypothalamus"), []
     names = whole.obs["section"].cat.categories
@@ -349,8 +378,8 @@ def many(_seeds: int) -> list[dict[str, Any]]:
 
 
 PARTS_OF: dict[str, Callable[[int], list[dict[str, Any]]]] = {
-    "many": many, "sections": sections, "simpler": simpler, "joint": joint, "stack": stack,
-    "spots": spots, "phantom": phantom, "ablation": ablation,
+    "many": many, "sections": sections, "simpler": simpler, "joint": joint, "batches": batches,
+    "stack": stack, "spots": spots, "phantom": phantom, "ablation": ablation,
 }  # fmt: skip
 
 
