@@ -209,9 +209,10 @@ def test_a_new_section_is_given_the_moments_of_the_fit(monkeypatch: pytest.Monke
     fitted.annotate(new, batch_key="sample", device="cpu")
     score = [adjusted_rand_score(one.obs["band"], one.obs["spatial_domain"]) for one in (third, new)]
     monkeypatch.setattr(Genes, "aligned", Genes.features)
+    monkeypatch.setattr("isost._domains.model.adapted", lambda mixture, _: mixture)
     fitted.annotate(third, device="cpu")
     as_it_is = adjusted_rand_score(third.obs["band"], third.obs["spatial_domain"])
-    assert min(score) > max(0.9, as_it_is + 0.2), (score, as_it_is)
+    assert min(score) > max(0.9, as_it_is + 0.3), (score, as_it_is)
 
 
 def test_alignment_by_hand() -> None:
